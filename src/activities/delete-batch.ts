@@ -1,0 +1,143 @@
+import { virtualNow } from '../erasure/clock.ts';
+import { bookSchema, deltaSchema, entryKey, type Book, type BookEntry, type Delta } from '../erasure/book.ts';
+import { settledAfter } from '../erasure/rhythm.ts';
+import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
+import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
+import type { Project, Receipt } from '../stores/port.ts';
+import { digestIds } from '../vault/keys.ts';
+import { VaultLostError } from '../vault/vault.ts';
+import type { LaneDeps } from './deps.ts';
+import { deltaName, jitterOf } from './figures.ts';
+import { Inconclusive, Reader } from './reader.ts';
+import { runStep, StepTrouble, type StepRun } from './step.ts';
+
+/**
+ * Makes one delete call: reads again whose the batch's traces are, pulls what changed, writes down what it is about to
+ * send, and sends it (P13, P14, P23).
+ */
+export function deleteBatch(deps: LaneDeps, input: DeleteInput): Promise<DeleteAnswer | Trouble> {
+  return runStep(deps, input, { step: 'delete', round: input.round, batch: input.batch }, async (run) => {
+    try {
+      return await submit(deps, input, run);
+    } catch (error) {
+      if (error instanceof Inconclusive) throw new StepTrouble('contract-broken', `nothing was sent: ${error.message}`);
+      throw error;
+    }
+  });
+}
+
+async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise<DeleteAnswer> {
+  const nowMs = virtualNow(deps.clock);
+  const book = await deps.vault.get(input.requestId, input.book, bookSchema);
+  const entries = (book.batches[input.batch] ?? []).flatMap((index) => book.entries[index] ?? []);
+  const projectId = entries[0]?.projectId;
+  if (projectId === undefined) throw new StepTrouble('internal', 'the plan has no such batch; nothing was sent');
+  const name = deltaName(input.connection, input.round, input.batch);
+  const earlier = await earlierTry(deps, input.requestId, name);
+
+  const sorted = await ownersNow(deps, input, run, { book, entries, nowMs });
+  const sent = sorted.ours.map(({ traceId }) => traceId);
+  const delta: Delta = {
+    round: input.round,
+    batch: input.batch,
+    projectId,
+    sentMs: earlier?.sentMs ?? null,
+    acknowledgedMs: earlier?.acknowledgedMs ?? null,
+    sent: [...new Set([...(earlier?.sent ?? []), ...sent])],
+    absent: sorted.absent.map(({ traceId }) => traceId),
+    pulled: sorted.pulled.map(({ entry, to }) => ({ traceId: entry.traceId, to })),
+  };
+  let receipt: Receipt | null = null;
+  if (sent.length > 0) {
+    // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
+    await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
+    run.progress();
+    receipt = await deps.store.submit(projectId, sent);
+  }
+  const sentMs = receipt?.sentAtMs ?? delta.sentMs;
+  const settledAtMs = sentMs === null ? null : settledAfter(deps.store.traits.rhythm, sentMs);
+  await deps.vault.put(
+    input.requestId,
+    name,
+    deltaSchema.parse({ ...delta, sentMs, acknowledgedMs: receipt?.acknowledgedAtMs ?? delta.acknowledgedMs }),
+  );
+  await run.note('submit', {
+    kind: 'submit',
+    at: recordedInstant(receipt?.acknowledgedAtMs ?? nowMs),
+    round: input.round,
+    batch: input.batch,
+    project: positionOf(book, projectId),
+    count: sent.length,
+    digest: sent.length === 0 ? null : digestIds(deps.keys, sent),
+    route: receipt?.route ?? null,
+    status: receipt?.status ?? null,
+    requestId: receipt?.requestId ?? null,
+    sentAt: optionalInstant(receipt?.sentAtMs ?? null),
+    acknowledgedAt: optionalInstant(receipt?.acknowledgedAtMs ?? null),
+    settledAt: optionalInstant(settledAtMs),
+    absent: sorted.absent.length,
+    pulled: sorted.pulled.length,
+    reports: sorted.reader.reports.map(recordedRead),
+  });
+  return {
+    kind: 'submitted',
+    atMs: nowMs,
+    submitted: sent.length,
+    absent: sorted.absent.length,
+    pulled: sorted.pulled.length,
+    settledAtMs,
+    nextCheckAtMs: settledAtMs === null ? null : settledAtMs + jitterOf(deps, input.requestId),
+  };
+}
+
+/** What an earlier try of the same call had sent, if it got that far before it was killed or lost its answer. */
+async function earlierTry(deps: LaneDeps, requestId: string, name: string): Promise<Delta | null> {
+  try {
+    return await deps.vault.get(requestId, { name }, deltaSchema);
+  } catch (error) {
+    if (error instanceof VaultLostError && error.loss === 'missing') return null;
+    throw error;
+  }
+}
+
+interface Sorted {
+  readonly ours: readonly BookEntry[];
+  readonly absent: readonly BookEntry[];
+  readonly pulled: readonly { readonly entry: BookEntry; readonly to: 'shared' | 'linked' }[];
+  readonly reader: Reader;
+}
+
+/** Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). */
+async function ownersNow(
+  deps: LaneDeps,
+  input: DeleteInput,
+  run: StepRun,
+  { book, entries, nowMs }: { readonly book: Book; readonly entries: readonly BookEntry[]; readonly nowMs: number },
+): Promise<Sorted> {
+  const projects: readonly Project[] = book.projects.map((project) => ({ ...project, type: '' }));
+  const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
+  if (book.controlsAtPlan > 0) await reader.chooseControls();
+  const present = await reader.present(entries);
+  const ours: BookEntry[] = [];
+  const absent: BookEntry[] = [];
+  const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
+  for (const entry of entries) {
+    const rows = present.get(entryKey(entry));
+    if (rows === undefined) {
+      absent.push(entry);
+      continue;
+    }
+    const owner = reader.owner(rows);
+    if (owner === 'mixed' || owner === 'others') pulled.push({ entry, to: 'shared' });
+    // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root.
+    else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
+      pulled.push({ entry, to: 'linked' });
+    else ours.push(entry);
+  }
+  return { ours, absent, pulled, reader };
+}
+
+function positionOf(book: Book, projectId: string): number | null {
+  const position = book.projects.findIndex(({ id }) => id === projectId);
+  return position < 0 ? null : position;
+}

@@ -1,0 +1,40 @@
+import type { Clock } from '../erasure/clock.ts';
+import type { LanePolicy } from '../erasure/steps.ts';
+import type { RecordStore } from '../evidence/record.ts';
+import type { TraceStore } from '../stores/port.ts';
+import type { Keys } from '../vault/keys.ts';
+import type { Vault } from '../vault/vault.ts';
+
+/** How values of one kind of identifier are compared (P15). */
+export interface KindRule {
+  readonly kind: string;
+  /** Whether spellings that differ in case name the same person. Default in the config: false. */
+  readonly caseInsensitive: boolean;
+}
+
+/** What both kinds of activities work with. */
+export interface RequestDeps {
+  readonly vault: Vault;
+  readonly records: RecordStore;
+  readonly keys: Keys;
+  readonly clock: Clock;
+  /** Version of this package, for the record. */
+  readonly version: string;
+}
+
+/** What the activities of one connection work with. */
+export interface LaneDeps extends RequestDeps {
+  readonly connection: string;
+  readonly store: TraceStore;
+  readonly policy: LanePolicy & {
+    readonly refuseAbove: number;
+    /** People expected to wait for the same window; sets the number of jitter slots. */
+    readonly expectedPeople: number;
+  };
+  /** Configured kinds, primary first. */
+  readonly kinds: readonly KindRule[];
+  /** Kinds of identifiers and the keys under which this connection keeps them. */
+  readonly searchKeys: Readonly<Record<string, readonly string[]>>;
+  /** Limits the controller accepted beforehand (P1). */
+  readonly accept: readonly string[];
+}

@@ -1,0 +1,83 @@
+import { copyLedger, givenLedger, traceLedger, type Book } from '../erasure/book.ts';
+import { exceptionsFromLedgers, type LaneException } from '../erasure/outcome.ts';
+import { jitterMs } from '../erasure/rhythm.ts';
+import type { LaneFigures } from '../erasure/steps.ts';
+import type { LaneDeps } from './deps.ts';
+
+/** The figures that a book stands for, with every exception they lead to (P1). */
+export function figuresOf(
+  deps: LaneDeps,
+  book: Book,
+  searched: Readonly<Record<string, readonly string[]>>,
+): LaneFigures {
+  const given = givenLedger(book);
+  const traces = traceLedger(book);
+  const copies = copyLedger(book);
+  const unsearchable = Object.entries(searched).filter(([, keys]) => keys.length === 0);
+  const foreign = book.known.filter((known) => known.foreign).length;
+  const singlePath = Object.keys(searched).length > unsearchable.length && book.finders < 2;
+  const more: readonly LaneException[] = [
+    {
+      kind: 'unsearchable',
+      count: unsearchable.length,
+      text: `not searchable in this connection: ${unsearchable.map(([kind]) => kind).join(', ')}`,
+    },
+    { kind: 'foreign', count: foreign, text: `${foreign} ids given belong to other people; never submitted` },
+    {
+      kind: 'no-control',
+      count: book.noControl ? 1 : 0,
+      text: "no live trace of anybody else was there to show that the reads work; absence isn't proven",
+    },
+    {
+      kind: 'no-control',
+      count: book.silentProjects,
+      text: `${book.silentProjects} projects hold traces of which none carries a searched key; nothing is proven there`,
+    },
+    {
+      kind: 'no-control',
+      count: book.noControl ? 0 : book.unprovenKinds.length,
+      text: `no live trace carries the keys searched for ${book.unprovenKinds.join(', ')}; an empty search proves nothing`,
+    },
+    { kind: 'single-path', count: singlePath ? 1 : 0, text: 'only one way of searching by person was left' },
+  ];
+  return {
+    given,
+    traces,
+    copies,
+    exceptions: [
+      ...exceptionsFromLedgers(given, traces, copies, deps.accept),
+      ...more.filter(({ kind, count }) => count > 0 && !deps.accept.includes(kind)),
+    ],
+  };
+}
+
+/** This request's own delay within its store's spread. */
+export function jitterOf(deps: LaneDeps, requestId: string): number {
+  let seed = 2_166_136_261;
+  for (const character of requestId) seed = Math.imul(seed ^ (character.codePointAt(0) ?? 0), 16_777_619) >>> 0;
+  return jitterMs(deps.store.traits.rhythm, seed, deps.policy.expectedPeople);
+}
+
+/** Name of a lane's blobs in the vault. */
+export function bookName(connection: string, step: number): string {
+  return `${connection}/book-${step}`;
+}
+
+/** Name of the blob in which a delete call keeps what it did. */
+export function deltaName(connection: string, round: number, batch: number): string {
+  return `${connection}/round-${round}-batch-${batch}`;
+}
+
+/** Rounds and batches of the deltas among a request's blobs. */
+export function deltasAmong(
+  names: readonly string[],
+  connection: string,
+  afterRound: number,
+): readonly { readonly name: string; readonly round: number }[] {
+  const prefix = `${connection}/round-`;
+  return names.flatMap((name) => {
+    const match = name.startsWith(prefix) ? /^(\d+)-batch-\d+$/.exec(name.slice(prefix.length)) : null;
+    const round = Number(match?.[1]);
+    return match === null || round <= afterRound ? [] : [{ name, round }];
+  });
+}

@@ -1,0 +1,22 @@
+import type { LaneActivities, RequestActivities } from '../erasure/steps.ts';
+import { deleteBatch } from './delete-batch.ts';
+import type { LaneDeps, RequestDeps } from './deps.ts';
+import { resolveIds } from './resolve-ids.ts';
+import { sealRecord } from './seal-record.ts';
+import { verifyAbsence } from './verify-absence.ts';
+
+export type { KindRule, LaneDeps, RequestDeps } from './deps.ts';
+
+/** The activities of one connection. They know the store's port, never its name. */
+export function createLaneActivities(deps: LaneDeps): LaneActivities {
+  return {
+    resolveIds: (input) => resolveIds(deps, input),
+    deleteBatch: (input) => deleteBatch(deps, input),
+    verifyAbsence: (input) => verifyAbsence(deps, input),
+  };
+}
+
+/** The activities of a request as a whole. */
+export function createRequestActivities(deps: RequestDeps): RequestActivities {
+  return { sealRecord: (input) => sealRecord(deps, input) };
+}

@@ -1,0 +1,288 @@
+import { DAY_MS } from '../erasure/rhythm.ts';
+import { ownerOf, subjectVariants, type Owner, type SubjectVariants } from '../erasure/owners.ts';
+import { entryKey } from '../erasure/book.ts';
+import type { StepInput } from '../erasure/steps.ts';
+import {
+  StoreError,
+  type Control,
+  type Finder,
+  type Located,
+  type LookupRoute,
+  type Progress,
+  type Project,
+  type Read,
+  type ReadReport,
+  type Row,
+  type SearchTerm,
+  type TraceKey,
+  type Window,
+} from '../stores/port.ts';
+import { subjectDigest } from '../vault/keys.ts';
+import type { LaneDeps } from './deps.ts';
+
+/** Fewer controls than this prove too little (P7). */
+export const LEAST_CONTROLS = 2;
+
+/** Controls wanted for each project and key. */
+const CONTROLS_PER_KEY = 2;
+
+/** More controls than this in one call make its filter long for nothing. */
+const MOST_CONTROLS = 20;
+
+/** How often vanished controls are replaced before a read is called blind. */
+const REPLACEMENTS = 2;
+
+/** Searches look this far past now: a source with a fast clock writes into the future (P10). */
+const FUTURE_MS = 7 * DAY_MS;
+
+/** Thrown when reads went through and yet prove nothing; the text is for an operator. */
+export class Inconclusive extends Error {
+  constructor(text: string) {
+    super(text);
+    this.name = 'Inconclusive';
+  }
+}
+
+/** The searchable identifiers of a request in this connection, and those that are not (P8). */
+export function searchTerms(
+  deps: LaneDeps,
+  subject: StepInput['subject'],
+): { readonly terms: readonly SearchTerm[]; readonly searched: Readonly<Record<string, readonly string[]>> } {
+  const variants = variantsOf(deps, subject);
+  const searched: Record<string, readonly string[]> = {};
+  const terms: SearchTerm[] = [];
+  for (const [kind, spellings] of variants) {
+    const keys = deps.searchKeys[kind] ?? [];
+    searched[kind] = keys;
+    if (keys.length > 0) terms.push({ kind, keys, variants: [...spellings] });
+  }
+  return { terms, searched };
+}
+
+export function variantsOf(deps: LaneDeps, subject: StepInput['subject']): SubjectVariants {
+  const folded = deps.kinds.filter(({ caseInsensitive }) => caseInsensitive).map(({ kind }) => kind);
+  return subjectVariants(subject, new Set(folded));
+}
+
+/** Every spelling of the subject as a keyed digest: how the record knows who has an open request. */
+export function subjectDigests(deps: LaneDeps, subject: StepInput['subject']): readonly string[] {
+  return [...variantsOf(deps, subject)].flatMap(([kind, spellings]) =>
+    [...spellings].map((spelling) => subjectDigest(deps.keys, kind, spelling)),
+  );
+}
+
+/**
+ * The reads of one step: every one carries the same controls, and counts only if it saw them. Controls never leave it.
+ */
+export class Reader {
+  readonly reports: ReadReport[] = [];
+  /** For the record: routes that have ended, finders that disagreed. */
+  readonly notes: string[] = [];
+  readonly window: Window;
+  controls: readonly Control[] = [];
+  silentProjects = 0;
+  private readonly deps: LaneDeps;
+  private readonly requestId: string;
+  private readonly variants: SubjectVariants;
+  private readonly terms: readonly SearchTerm[];
+  private readonly projects: readonly Project[];
+  private readonly progress: Progress;
+  private readonly ended = new Set<string>();
+  private readonly controlTally = new Map<string, { asked: number; seen: number }>();
+
+  constructor(
+    deps: LaneDeps,
+    options: {
+      readonly input: StepInput;
+      readonly projects: readonly Project[];
+      readonly nowMs: number;
+      readonly progress: Progress;
+    },
+  ) {
+    this.deps = deps;
+    this.requestId = options.input.requestId;
+    this.variants = variantsOf(deps, options.input.subject);
+    this.terms = searchTerms(deps, options.input.subject).terms;
+    this.projects = options.projects;
+    this.progress = options.progress;
+    this.window = { fromMs: 0, toMs: options.nowMs + FUTURE_MS };
+  }
+
+  /** Chooses live traces of people without an open request, afresh. */
+  async chooseControls(): Promise<void> {
+    const open = await this.deps.records.openSubjectDigests(this.requestId);
+    const found = await this.deps.store.controls({
+      projects: this.projects,
+      terms: this.controlTerms(),
+      window: this.window,
+      want: CONTROLS_PER_KEY,
+      exclude: (row) =>
+        row.persons.some(
+          ({ kind, text }) =>
+            (this.variants.get(kind)?.has(text) ?? false) || open.has(subjectDigest(this.deps.keys, kind, text)),
+        ),
+      progress: this.progress,
+    });
+    this.reports.push(...found.reports);
+    this.controls = spread(found.controls, MOST_CONTROLS);
+    this.silentProjects = (found.silent ?? []).filter(({ holdsRuns }) => holdsRuns).length;
+  }
+
+  /** Kinds searched for which an empty answer proves nothing: no control carries them, and the plan saw none (P6). */
+  unprovenKinds(baselineKinds: readonly string[]): readonly string[] {
+    const proven = new Set([...baselineKinds, ...this.controls.map(({ value }) => value.kind)]);
+    return this.terms.map(({ kind }) => kind).filter((kind) => !proven.has(kind));
+  }
+
+  /** Controls asked for and seen, by route, for the record. */
+  tally(): Record<string, { asked: number; seen: number }> {
+    return Object.fromEntries(this.controlTally);
+  }
+
+  /** Searches by person through one finder. @returns null when the finder has ended for good. */
+  find(finder: Finder): Promise<readonly Row[] | null> {
+    if (this.terms.length === 0) return Promise.resolve([]);
+    const { projects, terms, window, progress } = this;
+    return this.controlled(finder.name, (controls) => finder.find({ projects, terms, window, controls, progress }));
+  }
+
+  /** Reads whole traces through one route. @returns null when the route has ended for good. */
+  lookup(route: LookupRoute, traces: readonly TraceKey[]): Promise<readonly Row[] | null> {
+    if (traces.length === 0) return Promise.resolve([]);
+    const { window, progress } = this;
+    return this.controlled(route.name, (controls) => route.lookup({ traces, window, controls, progress }));
+  }
+
+  /** Looks ids of unknown kind up in every visible project. */
+  async locate(ids: readonly string[]): Promise<Pick<Located, 'rows' | 'wrongKind'>> {
+    if (ids.length === 0) return { rows: [], wrongKind: new Map() };
+    const { projects, window, progress } = this;
+    let wrongKind: Located['wrongKind'] = new Map();
+    const rows = await this.controlled('locate', async (controls) => {
+      const located = await this.deps.store.locate({ ids, projects, window, controls, progress });
+      wrongKind = located.wrongKind;
+      return located;
+    });
+    return { rows: rows ?? [], wrongKind };
+  }
+
+  /**
+   * Which of the traces are readable through any route (P4): each further route is asked only for those that the
+   * earlier ones did not show.
+   */
+  async present(traces: readonly TraceKey[]): Promise<Map<string, Row[]>> {
+    const present = new Map<string, Row[]>();
+    let routes = 0;
+    for (const route of this.deps.store.lookups) {
+      const asked = traces.filter((trace) => !present.has(entryKey(trace)));
+      const rows = await this.lookup(route, asked);
+      if (rows === null) continue;
+      routes += 1;
+      if (present.size > 0 && rows.length > 0) this.notes.push(`${route.name} shows traces that others do not`);
+      groupByTrace(rows, present);
+    }
+    if (routes === 0) throw new Inconclusive('no route for reading traces by id is left');
+    return present;
+  }
+
+  owner(rows: readonly Row[]): Owner {
+    const values = rows.flatMap(({ persons }) => persons);
+    return ownerOf(values, this.variants, this.deps.store.traits.cutLength);
+  }
+
+  /** Traces among the rows of a search that carry the subject's exact value (P15). */
+  confirmed(rows: readonly Row[]): ReadonlyMap<string, TraceKey> {
+    const traces = new Map<string, TraceKey>();
+    for (const { projectId, traceId, persons } of rows) {
+      const match = persons.some(({ kind, text }) => this.variants.get(kind)?.has(text) ?? false);
+      if (match) traces.set(entryKey({ projectId, traceId }), { projectId, traceId });
+    }
+    return traces;
+  }
+
+  /** Kinds of the request's identifiers by which the rows of a search show the subject. */
+  kindsSeen(rows: readonly Row[]): ReadonlySet<string> {
+    const seen = new Set<string>();
+    for (const { persons } of rows) {
+      for (const { kind, text } of persons) if (this.variants.get(kind)?.has(text) === true) seen.add(kind);
+    }
+    return seen;
+  }
+
+  /** Largest distance between the store's clock and ours, milliseconds; null when it sent no date. */
+  skewMs(): number | null {
+    const skews = this.reports.map(({ skewMs }) => skewMs).filter((skew) => skew !== null);
+    return skews.length === 0 ? null : Math.max(...skews);
+  }
+
+  /** Throws when the store's clock is too far from ours for its rhythm to mean anything (P34). */
+  assertClock(): void {
+    const skew = this.skewMs();
+    if (skew !== null && skew > this.deps.store.traits.rhythm.settleMs) {
+      throw new Inconclusive(`the store's clock is ${Math.round(skew / 60_000)} minutes away from ours`);
+    }
+  }
+
+  private controlTerms(): readonly Pick<SearchTerm, 'kind' | 'keys'>[] {
+    if (this.terms.length > 0) return this.terms;
+    return Object.entries(this.deps.searchKeys).map(([kind, keys]) => ({ kind, keys }));
+  }
+
+  private async controlled(
+    name: string,
+    read: (controls: readonly Control[]) => Promise<Read>,
+  ): Promise<readonly Row[] | null> {
+    if (this.ended.has(name)) return null;
+    for (let replaced = 0; ; replaced += 1) {
+      const { controls } = this;
+      let result: Read;
+      try {
+        result = await read(controls);
+      } catch (error) {
+        if (!(error instanceof StoreError) || !error.retired) throw error;
+        this.ended.add(name);
+        this.notes.push(`${name} has ended, as the store had announced: not available`);
+        return null;
+      }
+      this.reports.push(result.report);
+      const seen = result.controlsSeen.filter(Boolean).length;
+      const tally = this.controlTally.get(name) ?? { asked: 0, seen: 0 };
+      this.controlTally.set(name, { asked: tally.asked + controls.length, seen: tally.seen + seen });
+      if (seen === controls.length) return result.rows;
+      if (replaced === REPLACEMENTS) {
+        throw new Inconclusive(`${name} saw ${seen} of ${controls.length} live traces of others: it may be blind`);
+      }
+      await this.chooseControls();
+      if (this.controls.length < LEAST_CONTROLS) {
+        throw new Inconclusive(`${name} did not see live traces of others, and none can be found now: it may be blind`);
+      }
+    }
+  }
+}
+
+/** Adds rows to the traces they belong to. */
+export function groupByTrace(rows: readonly Row[], into = new Map<string, Row[]>()): Map<string, Row[]> {
+  for (const row of rows) {
+    const key = entryKey(row);
+    const of = into.get(key);
+    if (of === undefined) into.set(key, [row]);
+    else of.push(row);
+  }
+  return into;
+}
+
+/** At most so many controls, from as many projects and keys as there are. */
+function spread(controls: readonly Control[], most: number): readonly Control[] {
+  const groups = new Map<string, Control[]>();
+  for (const control of controls) {
+    const group = `${control.projectId} ${control.value.key}`;
+    groups.set(group, [...(groups.get(group) ?? []), control]);
+  }
+  const chosen: Control[] = [];
+  for (let turn = 0; chosen.length < most; turn += 1) {
+    const turnOf = [...groups.values()].map((group) => group[turn]).filter((control) => control !== undefined);
+    if (turnOf.length === 0) break;
+    chosen.push(...turnOf.slice(0, most - chosen.length));
+  }
+  return chosen;
+}

@@ -1,0 +1,320 @@
+import { virtualNow } from '../erasure/clock.ts';
+import { batchesOf, bookSchema, entryKey, type Book, type BookEntry, type KnownId } from '../erasure/book.ts';
+import { formatCount } from '../erasure/format.ts';
+import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
+import {
+  optionalInstant,
+  RECORD_FORMAT,
+  recordedClock,
+  recordedFigures,
+  recordedInstant,
+  recordedProjects,
+  recordedRead,
+  recordedWindow,
+} from '../evidence/record.ts';
+import type { Project, Row, TraceKey } from '../stores/port.ts';
+import type { LaneDeps } from './deps.ts';
+import { bookName, figuresOf, jitterOf } from './figures.ts';
+import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
+import { runStep, StepTrouble, type StepRun } from './step.ts';
+
+/**
+ * More values of the primary kind than this behind identifiers of other kinds: they may name several people, and only
+ * the caller knows (P18).
+ */
+const MOST_PEOPLE_PER_IDENTIFIER = 1;
+
+/**
+ * Finds the person's traces by every finder in every project, decides whose each is, and seals the manifest, before
+ * anything is deleted.
+ */
+export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<ResolveAnswer | Trouble> {
+  return runStep(deps, input, { step: 'resolve', round: 0, batch: null }, async (run) => {
+    await openRecord(deps, input);
+    try {
+      return await resolve(deps, input, run);
+    } catch (error) {
+      // A plan needs no proof of absence, but one made from blind reads would be a plan for nobody.
+      if (error instanceof Inconclusive) throw new StepTrouble('contract-broken', error.message);
+      throw error;
+    }
+  });
+}
+
+async function openRecord(deps: LaneDeps, input: ResolveInput): Promise<void> {
+  const kinds = [...new Set(input.subject.map(({ kind }) => kind))];
+  await deps.records.open(
+    {
+      format: RECORD_FORMAT,
+      requestId: input.requestId,
+      workflowId: input.workflowId,
+      scopeDigest: input.scopeDigest,
+      receivedAt: recordedInstant(input.receivedAtMs),
+      dueAt: recordedInstant(input.dueAtMs),
+      dryRun: input.dryRun,
+      connections: [...input.connections],
+      identifierKinds: kinds,
+      startedAt: recordedInstant(virtualNow(deps.clock)),
+      clock: recordedClock(deps.clock),
+      versions: { lethe: deps.version, node: process.version },
+    },
+    subjectDigests(deps, input.subject),
+  );
+}
+
+async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promise<ResolveAnswer> {
+  const { store } = deps;
+  const nowMs = virtualNow(deps.clock);
+  const projects = await store.projects(run.progress);
+  if (projects.length === 0) {
+    throw new StepTrouble('no-projects', 'the key sees no project; check its workspace and the configured projects');
+  }
+  const { searched } = searchTerms(deps, input.subject);
+  const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
+  await reader.chooseControls();
+
+  const found = await findByEveryFinder(deps, reader);
+  const known = await sortKnownIds(deps, reader, input, projects);
+  const candidates = new Map([...found.traces, ...known.traces]);
+  const whole = await wholeTraces(deps, reader, [...candidates.values()]);
+  const entries = classify(reader, candidates, whole, { foundByPerson: found.traces, consent: input.acceptUnlabelled });
+  const knownIds = known.ids.map((id) => ({
+    ...id.known,
+    foreign: id.trace !== null && entries.foreign.has(entryKey(id.trace)),
+  }));
+  const ours = entries.book.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  const copies = await store.copies(
+    ours,
+    ours.flatMap((trace) => whole.get(entryKey(trace)) ?? []),
+    run.progress,
+  );
+  reader.reports.push(...copies.reports);
+
+  const enoughControls = reader.controls.length >= LEAST_CONTROLS;
+  const most = input.expectAtMost ?? deps.policy.refuseAbove;
+  const examined = store.traits.copyMap.filter((copy) => !copy.examined).map((copy) => copy.kind);
+  const draft: Book = {
+    format: 1,
+    mergedRound: 0,
+    limit: most,
+    projects: projects.map(({ id, name }) => ({ id, name })),
+    baselineKinds: [...found.kinds],
+    entries: entries.book,
+    known: knownIds,
+    copies: copies.copies.map(({ kind, id, traceId }) => ({ kind, id, traceId, state: stateOfNewCopy(deps, kind) })),
+    outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
+    notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
+    controlsAtPlan: reader.controls.length,
+    silentProjects: reader.silentProjects,
+    unprovenKinds: [...reader.unprovenKinds([...found.kinds])],
+    finders: found.finders,
+    noControl: false,
+    batches: [],
+  };
+  const batches = batchesOf(draft.entries, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete);
+  // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
+  const nothingFound = batches.length === 0;
+  const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
+  const figures = figuresOf(deps, book, searched);
+  const stop = stopReason(deps, book, found.people, most);
+  const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
+  const settle = store.traits.rhythm.settleMs;
+  const answer: ResolveAnswer = {
+    kind: 'planned',
+    atMs: nowMs,
+    clock: deps.clock,
+    policy: { cleanReads: deps.policy.cleanReads, flagAfterRounds: deps.policy.flagAfterRounds },
+    searched,
+    book: ref,
+    batches: batches.map((batch) => batch.length),
+    stop,
+    nextCheckAtMs: nowMs + settle + jitterOf(deps, input.requestId),
+    cleanReads: nothingFound && clocksAgree(reader) ? 1 : 0,
+    ...figures,
+  };
+  await run.note('plan', {
+    kind: 'plan',
+    at: recordedInstant(nowMs),
+    store: store.traits.store,
+    versions: { lethe: deps.version, node: process.version, connector: deps.version },
+    clock: recordedClock(deps.clock),
+    projects: recordedProjects({ examined: projects }),
+    searched: Object.fromEntries(Object.entries(searched).map(([kind, keys]) => [kind, [...keys]])),
+    finders: store.finders.map(({ name }) => name),
+    lookups: store.lookups.map(({ name }) => name),
+    reports: reader.reports.map(recordedRead),
+    controls: countBy(reader.controls.map(({ value }) => value.key)),
+    window: recordedWindow(reader.window),
+    notProvenBefore: optionalInstant(oldestProof(reader, entries.book)),
+    disagreements: [...reader.notes],
+    ...recordedFigures(figures),
+    manifestDigest: ref.digest,
+    batches: [...answer.batches],
+    stop,
+    policy: answer.policy,
+    limits: [...store.traits.limits],
+    accepted: [...deps.accept],
+  });
+  return answer;
+}
+
+interface Found {
+  readonly traces: ReadonlyMap<string, TraceKey>;
+  readonly kinds: ReadonlySet<string>;
+  /** Values of the primary kind on the traces found. */
+  readonly people: number;
+  /** Finders that answered. */
+  readonly finders: number;
+}
+
+async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found> {
+  const traces = new Map<string, TraceKey>();
+  const kinds = new Set<string>();
+  const primary = deps.kinds[0]?.kind;
+  const people = new Set<string>();
+  const counts: number[] = [];
+  for (const finder of deps.store.finders) {
+    const rows = await reader.find(finder);
+    if (rows === null) continue;
+    const confirmed = reader.confirmed(rows);
+    counts.push(confirmed.size);
+    for (const [key, trace] of confirmed) traces.set(key, trace);
+    for (const kind of reader.kindsSeen(rows)) kinds.add(kind);
+    for (const { persons } of rows) for (const { kind, text } of persons) if (kind === primary) people.add(text);
+  }
+  if (counts.length === 0) throw new Inconclusive('no way of searching by person is left');
+  if (counts.some((count) => count !== traces.size)) {
+    reader.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${traces.size} are taken`);
+  }
+  return { traces, kinds, people: people.size, finders: counts.length };
+}
+
+interface SortedId {
+  readonly known: Omit<KnownId, 'foreign'>;
+  readonly trace: TraceKey | null;
+}
+
+/** Tells the caller's ids apart by looking: traces, runs, something else, nothing (P11, P16). */
+async function sortKnownIds(
+  deps: LaneDeps,
+  reader: Reader,
+  input: ResolveInput,
+  projects: readonly Project[],
+): Promise<{ readonly ids: readonly SortedId[]; readonly traces: ReadonlyMap<string, TraceKey> }> {
+  const normal = input.known.map((id) => deps.store.normaliseId(id));
+  const asked = [...new Set(normal.filter((id) => id !== null))];
+  const { rows, wrongKind } = await reader.locate(asked);
+  const byId = new Map<string, TraceKey>();
+  for (const { projectId, traceId, runId } of rows) {
+    byId.set(runId, { projectId, traceId });
+    byId.set(traceId, { projectId, traceId });
+  }
+  const projectIds = new Set(projects.map(({ id }) => id));
+  const provesAbsence = reader.controls.length >= LEAST_CONTROLS;
+  const traces = new Map<string, TraceKey>();
+  const seenIds = new Set<string>();
+  const ids = input.known.map((given, index): SortedId => {
+    const id = normal[index] ?? null;
+    if (id === null) return { known: { id: given, state: 'wrongKind', kind: 'no id' }, trace: null };
+    if (seenIds.has(id)) return { known: { id, state: 'duplicate', kind: null }, trace: null };
+    seenIds.add(id);
+    const trace = byId.get(id);
+    if (trace !== undefined) {
+      traces.set(entryKey(trace), trace);
+      return { known: { id, state: 'resolved', kind: null }, trace };
+    }
+    const kind = wrongKind.get(id) ?? (projectIds.has(id) ? 'project' : null);
+    if (kind !== null) return { known: { id, state: 'wrongKind', kind }, trace: null };
+    return { known: { id, state: provesAbsence ? 'neverMatched' : 'unresolved', kind: null }, trace: null };
+  });
+  return { ids, traces };
+}
+
+/** Every run of the traces, so that nobody on another run of the same trace is overlooked (P17). */
+export async function wholeTraces(
+  deps: LaneDeps,
+  reader: Reader,
+  traces: readonly TraceKey[],
+): Promise<ReadonlyMap<string, readonly Row[]>> {
+  const whole = new Map<string, Row[]>();
+  for (const route of deps.store.lookups) {
+    const missing = traces.filter((trace) => !whole.has(entryKey(trace)));
+    if (missing.length === 0) break;
+    const rows = await reader.lookup(route, missing);
+    if (rows !== null) groupByTrace(rows, whole);
+  }
+  return whole;
+}
+
+/** Decides for each trace whether it may be deleted. */
+export function classify(
+  reader: Reader,
+  candidates: ReadonlyMap<string, TraceKey>,
+  whole: ReadonlyMap<string, readonly Row[]>,
+  options: { readonly foundByPerson: ReadonlyMap<string, TraceKey>; readonly consent: number },
+): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
+  const book: BookEntry[] = [];
+  const foreign = new Set<string>();
+  const unlabelled: BookEntry[] = [];
+  for (const [key, trace] of candidates) {
+    const rows = whole.get(key) ?? [];
+    const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
+    const entry: BookEntry = {
+      ...trace,
+      state: 'pending',
+      via: options.foundByPerson.has(key) ? 'person' : 'known',
+      runs: rows.length,
+      startMs: starts.length === 0 ? null : Math.min(...starts),
+      sentMs: null,
+    };
+    const owner = reader.owner(rows);
+    if (owner === 'mixed') book.push({ ...entry, state: 'shared' });
+    else if (entry.via === 'person' || owner === 'subject') book.push(entry);
+    else if (owner === 'others') foreign.add(key);
+    else unlabelled.push(entry);
+  }
+  // Consent is for a number of traces, and covers all of them or none: nobody picked which.
+  const covered = unlabelled.length <= options.consent;
+  for (const entry of unlabelled) book.push(covered ? entry : { ...entry, state: 'linked' });
+  return { book, foreign };
+}
+
+function stopReason(deps: LaneDeps, book: Book, people: number, most: number): string | null {
+  const matched = book.entries.filter(({ state }) => state === 'pending').length;
+  const advice = 'nothing was deleted; abandon this request, check the identifiers, and start again';
+  if (matched > most) {
+    return `${formatCount(matched)} traces match, more than the ${formatCount(most)} expected: ${advice} with --expect-at-most`;
+  }
+  const primary = deps.kinds[0]?.kind;
+  if (primary !== undefined && !book.baselineKinds.includes(primary) && people > MOST_PEOPLE_PER_IDENTIFIER) {
+    return `the identifiers given match traces with ${formatCount(people)} different values of ${primary}: ${advice}, naming each ${primary} that is this person's`;
+  }
+  return null;
+}
+
+function clocksAgree(reader: Reader): boolean {
+  try {
+    reader.assertClock();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function stateOfNewCopy(deps: LaneDeps, kind: string): 'inconclusive' | 'manual' {
+  const trait = deps.store.traits.copyMap.find((copy) => copy.kind === kind);
+  return trait?.goesWithTrace === true ? 'inconclusive' : 'manual';
+}
+
+/** The oldest instant at which a read is shown to see something: the person's own trace or a control (P10). */
+function oldestProof(reader: Reader, entries: readonly BookEntry[]): number | null {
+  const starts = [...entries.map(({ startMs }) => startMs), ...reader.controls.map(({ startMs }) => startMs)];
+  const known = starts.filter((start) => start !== null);
+  return known.length === 0 ? null : known.reduce((oldest, start) => Math.min(oldest, start));
+}
+
+function countBy(keys: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const key of keys) counts[key] = (counts[key] ?? 0) + 1;
+  return counts;
+}

@@ -1,0 +1,132 @@
+import { ApplicationFailure, CancelledFailure, Context, log } from '@temporalio/activity';
+import { ApplicationFailureCategory } from '@temporalio/common';
+import { virtualNow } from '../erasure/clock.ts';
+import type { StepInput, Trouble, TroubleReason } from '../erasure/steps.ts';
+import { optionalInstant, recordedInstant, type RecordEntry } from '../evidence/record.ts';
+import { StoreError, type Progress } from '../stores/port.ts';
+import { VaultLostError } from '../vault/vault.ts';
+import type { LaneDeps } from './deps.ts';
+
+/** Well below the heartbeat timeout, so that a step with slow calls is not taken for dead. */
+const HEARTBEAT_MS = 4_000;
+
+/** Tries of a step after a store could not be reached; afterwards the lane probes, visibly, with longer pauses. */
+const TRANSPORT_TRIES = 3;
+
+/** What a running step works with besides its own input. */
+export interface StepRun {
+  readonly progress: Progress;
+  /** Writes one entry of this step to the record. */
+  note(what: string, entry: RecordEntry): Promise<void>;
+}
+
+interface StepKind {
+  readonly step: 'resolve' | 'delete' | 'verify';
+  readonly round: number;
+  readonly batch: number | null;
+}
+
+/**
+ * The failure boundary of a lane: whatever a store does becomes a value, a blip of the transport is thrown to be tried
+ * again at once, and what is left is thrown without its message, which might name a person (P31).
+ */
+export async function runStep<Answer>(
+  deps: LaneDeps,
+  input: StepInput,
+  kind: StepKind,
+  perform: (run: StepRun) => Promise<Answer>,
+): Promise<Answer | Trouble> {
+  const { info, cancellationSignal, heartbeat } = Context.current();
+  const beat = setInterval(() => {
+    heartbeat();
+  }, HEARTBEAT_MS);
+  const run: StepRun = {
+    progress: () => {
+      if (cancellationSignal.aborted) throw new CancelledFailure('stopped between two API calls, as asked');
+    },
+    note: (what, entry) =>
+      deps.records.append(input.requestId, input.connection, `${input.step}-${info.attempt}-${what}`, entry),
+  };
+  try {
+    run.progress();
+    return await perform(run);
+  } catch (error) {
+    if (error instanceof CancelledFailure) throw error;
+    if (error instanceof StoreError && error.transient && info.attempt < TRANSPORT_TRIES) {
+      throw ApplicationFailure.create({
+        message: error.message,
+        type: 'StoreUnreachable',
+        category: ApplicationFailureCategory.BENIGN,
+      });
+    }
+    const trouble = asTrouble(deps, error);
+    if (trouble === null) {
+      const name = error instanceof Error ? error.name : typeof error;
+      log.error('step failed inside Lethe', {
+        connection: input.connection,
+        step: kind.step,
+        error: name,
+        at: where(error),
+      });
+      throw ApplicationFailure.create({ message: `${kind.step} failed inside Lethe (${name})`, type: 'Internal' });
+    }
+    await run.note('trouble', {
+      kind: 'trouble',
+      at: recordedInstant(trouble.atMs),
+      ...kind,
+      reason: trouble.reason,
+      text: trouble.text,
+      route: error instanceof StoreError ? error.route : null,
+      status: error instanceof StoreError ? error.status : null,
+      requestId: error instanceof StoreError ? error.requestId : null,
+      notBefore: optionalInstant(trouble.notBeforeMs),
+    });
+    return trouble;
+  } finally {
+    clearInterval(beat);
+  }
+}
+
+/** A trouble found by a step itself. */
+export class StepTrouble extends Error {
+  readonly reason: TroubleReason;
+
+  constructor(reason: TroubleReason, text: string) {
+    super(text);
+    this.name = 'StepTrouble';
+    this.reason = reason;
+  }
+}
+
+const ADVICE: Readonly<Record<TroubleReason, string>> = {
+  unreachable: 'the store does not answer; nothing was proven',
+  throttled: 'the store asks to be called less often',
+  denied: 'the store refuses the key: check that it is valid and has the rights that `lethe doctor` lists',
+  rejected: 'the store refuses the call; see the record for its request id',
+  gone: 'a route or project of the store is not there; that is no proof that the data is gone',
+  'contract-broken': 'the store answered in a shape it does not document; nothing was read from it',
+  'no-projects': 'the key sees no project; check its workspace and the configured projects',
+  'vault-lost': 'the vault cannot be read',
+  'worker-lost': 'no worker finished the step',
+  internal: 'the step failed inside Lethe',
+};
+
+function asTrouble(deps: LaneDeps, error: unknown): Trouble | null {
+  const base = { kind: 'trouble', atMs: virtualNow(deps.clock), clock: deps.clock } as const;
+  if (error instanceof StoreError) {
+    const advice = error.advice ?? ADVICE[error.reason];
+    return { ...base, reason: error.reason, text: `${error.message}. ${advice}`, notBeforeMs: error.notBeforeMs };
+  }
+  if (error instanceof VaultLostError) {
+    return { ...base, reason: 'vault-lost', text: error.message, notBeforeMs: null };
+  }
+  if (error instanceof StepTrouble) return { ...base, reason: error.reason, text: error.message, notBeforeMs: null };
+  return null;
+}
+
+/** The first line of a stack that names a place: enough to find a defect, and never a value. */
+function where(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const line = error.stack?.split('\n').find((text) => /^\s+at .*:\d+:\d+\)?$/.test(text));
+  return line?.trim().replace(/\(?(?:file:\/\/)?\/.*\/(src|dist)\//, '($1/');
+}

@@ -1,0 +1,365 @@
+import { virtualNow } from '../erasure/clock.ts';
+import {
+  batchesOf,
+  bookSchema,
+  deltaSchema,
+  entryKey,
+  mergeDeltas,
+  type Book,
+  type BookCopy,
+  type BookEntry,
+} from '../erasure/book.ts';
+import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import { verdictOf } from '../erasure/outcome.ts';
+import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
+import {
+  recordedFigures,
+  recordedInstant,
+  recordedProjects,
+  recordedRead,
+  recordedWindow,
+} from '../evidence/record.ts';
+import type { Project, Row, TraceKey } from '../stores/port.ts';
+import type { LaneDeps } from './deps.ts';
+import { bookName, deltasAmong, figuresOf, jitterOf } from './figures.ts';
+import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
+import { classify, wholeTraces } from './resolve-ids.ts';
+import { runStep, StepTrouble, type StepRun } from './step.ts';
+
+/**
+ * Reads back whether the person's traces are gone: by id over the manifest and by person from scratch, through every
+ * route, with controls in every call. Decides whether the read counts (P3) and whether the lane may end.
+ */
+export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<VerifyAnswer | Trouble> {
+  return runStep(deps, input, { step: 'verify', round: input.round, batch: null }, async (run) => {
+    const book = await currentBook(deps, input);
+    const nowMs = virtualNow(deps.clock);
+    const projects = await deps.store.projects(run.progress);
+    if (projects.length === 0) {
+      throw new StepTrouble('no-projects', 'the key sees no project any more; that proves nothing about the traces');
+    }
+    const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
+    let outcome: Outcome;
+    try {
+      outcome = await readBack(deps, input, { book, projects, reader, nowMs, run });
+    } catch (error) {
+      if (!(error instanceof Inconclusive)) throw error;
+      outcome = { kind: 'inconclusive', why: error.message, book, counts: false, resubmit: false };
+    }
+    return conclude(deps, input, { outcome, reader, projects, nowMs, run });
+  });
+}
+
+/** The book with everything the delete calls since it was sealed have done. */
+async function currentBook(deps: LaneDeps, input: VerifyInput): Promise<Book> {
+  const book = await deps.vault.get(input.requestId, input.book, bookSchema);
+  const names = await deps.vault.list(input.requestId);
+  const since = deltasAmong(names, input.connection, book.mergedRound);
+  const deltas = await Promise.all(since.map(({ name }) => deps.vault.get(input.requestId, { name }, deltaSchema)));
+  return mergeDeltas(book, deltas, Math.max(book.mergedRound, ...since.map(({ round }) => round)));
+}
+
+interface Scene {
+  readonly book: Book;
+  readonly projects: readonly Project[];
+  readonly reader: Reader;
+  readonly nowMs: number;
+  readonly run: StepRun;
+}
+
+interface Outcome {
+  readonly kind: VerifyAnswer['kind'];
+  readonly why: string | null;
+  readonly book: Book;
+  /** Whether it may count if enough time has passed. */
+  readonly counts: boolean;
+  readonly resubmit: boolean;
+}
+
+async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promise<Outcome> {
+  const { book, projects, reader, nowMs } = scene;
+  const { store } = deps;
+  await reader.chooseControls();
+  const noControl = reader.controls.length < LEAST_CONTROLS;
+  if (noControl && book.controlsAtPlan >= LEAST_CONTROLS) {
+    throw new Inconclusive(
+      'no live trace of others can be found any more, although the plan saw some: it may be blind',
+    );
+  }
+
+  // By id first: survivors there make the costlier searches unnecessary, since the read is not clean anyway.
+  const visible = new Set(projects.map(({ id }) => id));
+  const open = book.entries.filter(({ state }) =>
+    ['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(state),
+  );
+  const lost = open.filter(({ projectId }) => !visible.has(projectId));
+  const readable = open.filter(({ projectId }) => visible.has(projectId));
+  const present = await reader.present(readable);
+
+  const kept = new Set(
+    book.entries.filter(({ state }) => state === 'shared' || state === 'linked').map((entry) => entryKey(entry)),
+  );
+  const found = new Map<string, TraceKey>();
+  const foundRows = new Map<string, Row[]>();
+  let finders = 0;
+  for (const finder of store.finders) {
+    const rows = await reader.find(finder);
+    if (rows === null) continue;
+    finders += 1;
+    groupByTrace(rows, foundRows);
+    for (const [key, trace] of reader.confirmed(rows)) found.set(key, trace);
+    // The read is not clean any more: what the other finders would show is shown again by the next one.
+    if ([...found.keys()].some((key) => !kept.has(key))) break;
+  }
+  if (finders === 0) throw new Inconclusive('no way of searching by person is left');
+  reader.assertClock();
+
+  // A search may show what the look-up by id did not: that is a trace still there, whatever the reason.
+  const unseen = [...found.values()].filter((trace) => !present.has(entryKey(trace)));
+  groupByTrace([...(await wholeTraces(deps, reader, unseen)).values()].flat(), present);
+  for (const key of found.keys()) if (!present.has(key)) present.set(key, foundRows.get(key) ?? []);
+
+  const known = await lookAgainForUnmatched(reader, book, noControl);
+  for (const [key, trace] of known.traces) found.set(key, trace);
+  const missing = [...known.traces.values()].filter((trace) => !present.has(entryKey(trace)));
+  groupByTrace([...(await wholeTraces(deps, reader, missing)).values()].flat(), present);
+
+  const settled = input.settledAtMs === null || nowMs >= input.settledAtMs;
+  const lostKeys = new Set(lost.map(entryKey));
+  const entries = book.entries.map((entry) =>
+    entryAfterRead(reader, entry, {
+      rows: present.get(entryKey(entry)),
+      settled,
+      lost: lostKeys.has(entryKey(entry)),
+    }),
+  );
+  const old = new Set(entries.map(entryKey));
+  const fresh = new Map([...found].filter(([key]) => !old.has(key)));
+  const newcomers = classify(reader, fresh, present, {
+    foundByPerson: withoutKnown(fresh, known.traces),
+    // Consent was given for what the plan showed.
+    consent: 0,
+  });
+  const next: Book = {
+    ...book,
+    entries: [...entries, ...newcomers.book],
+    known: known.ids
+      .map((id) => ({ ...id, foreign: id.foreign || (id.key !== null && newcomers.foreign.has(id.key)) }))
+      .map(({ key: _key, ...id }) => id),
+    silentProjects: reader.silentProjects,
+    unprovenKinds: [...reader.unprovenKinds(book.baselineKinds)],
+    finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
+    batches: [],
+  };
+  return judge(deps, input, { book: next, present, noControl, lost: lost.length });
+}
+
+/** What a read makes of one trace of the manifest. */
+function entryAfterRead(
+  reader: Reader,
+  entry: BookEntry,
+  read: {
+    readonly rows: readonly Row[] | undefined;
+    readonly settled: boolean;
+    readonly lost: boolean;
+  },
+): BookEntry {
+  if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
+  if (read.lost) return { ...entry, state: 'inconclusive' };
+  if (read.rows === undefined) {
+    return entry.state === 'goneBeforeSubmit' ? entry : { ...entry, state: 'pending' };
+  }
+  const owner = reader.owner(read.rows);
+  // What now carries only others, or others too, is theirs and no survivor (P14).
+  if (owner === 'others' || owner === 'mixed') return { ...entry, state: 'shared' };
+  return { ...entry, state: entry.sentMs !== null && read.settled ? 'survived' : 'pending' };
+}
+
+function judge(
+  deps: LaneDeps,
+  input: VerifyInput,
+  facts: {
+    readonly book: Book;
+    readonly present: ReadonlyMap<string, readonly Row[]>;
+    readonly noControl: boolean;
+    readonly lost: number;
+  },
+): Outcome {
+  const { present, noControl, lost } = facts;
+  const open = facts.book.entries.filter((entry) => entry.state === 'survived' || entry.state === 'pending');
+  const readable = new Set(open.filter((entry) => present.has(entryKey(entry))).map(entryKey));
+  const batches = batchesOf(
+    facts.book.entries,
+    (entry) => readable.has(entryKey(entry)) && (entry.state === 'survived' || entry.state === 'pending'),
+    deps.store.traits.mostIdsPerDelete,
+  );
+  const book: Book = { ...facts.book, batches };
+  const survivors = open.filter(({ state }) => state === 'survived').length;
+  const unsent = open.filter((entry) => entry.sentMs === null && readable.has(entryKey(entry))).length;
+  if (open.length > book.limit && unsent > 0) {
+    const why = `${formatCount(open.length)} traces match by now, more than the ${formatCount(book.limit)} expected; nothing new is submitted`;
+    return { kind: 'inconclusive', why, book, counts: false, resubmit: false };
+  }
+  if (survivors > 0 || unsent > 0) {
+    const parts = [
+      ...(survivors > 0 ? [`${formatTraces(survivors)} survived`] : []),
+      ...(unsent > 0 ? [`${formatTraces(unsent)} not seen before`] : []),
+    ];
+    const kind = survivors > 0 ? 'survivors' : 'newcomers';
+    return { kind, why: parts.join(', '), book, counts: false, resubmit: true };
+  }
+  if (readable.size > 0) {
+    const until = input.settledAtMs === null ? '' : `, which it does ${formatInstant(input.settledAtMs)}`;
+    const why = `${formatTraces(readable.size)} still readable; the store's window has not settled yet${until}`;
+    return { kind: 'survivors', why, book, counts: false, resubmit: false };
+  }
+  const why = lost === 0 ? null : `${formatTraces(lost)} cannot be read: their project is not visible any more`;
+  return { kind: noControl ? 'no-control' : 'clean', why, book, counts: true, resubmit: false };
+}
+
+interface LookedAgain {
+  readonly ids: readonly (Book['known'][number] & { readonly key: string | null })[];
+  readonly traces: ReadonlyMap<string, TraceKey>;
+}
+
+/** `never matched` is said only after a second look (P11). */
+async function lookAgainForUnmatched(reader: Reader, book: Book, noControl: boolean): Promise<LookedAgain> {
+  const open = book.known.filter(({ state }) => state === 'neverMatched' || state === 'unresolved').map(({ id }) => id);
+  const { rows, wrongKind } = await reader.locate(open);
+  const byId = new Map<string, TraceKey>();
+  for (const { projectId, traceId, runId } of rows) {
+    byId.set(runId, { projectId, traceId });
+    byId.set(traceId, { projectId, traceId });
+  }
+  const traces = new Map<string, TraceKey>();
+  const ids = book.known.map((known) => {
+    if (!open.includes(known.id) || (known.state !== 'neverMatched' && known.state !== 'unresolved')) {
+      return { ...known, key: null };
+    }
+    const trace = byId.get(known.id);
+    if (trace !== undefined) {
+      traces.set(entryKey(trace), trace);
+      return { ...known, state: 'resolved' as const, key: entryKey(trace) };
+    }
+    const kind = wrongKind.get(known.id);
+    if (kind !== undefined) return { ...known, state: 'wrongKind' as const, kind, key: null };
+    return { ...known, state: noControl ? ('unresolved' as const) : ('neverMatched' as const), key: null };
+  });
+  return { ids, traces };
+}
+
+async function conclude(
+  deps: LaneDeps,
+  input: VerifyInput,
+  scene: {
+    readonly outcome: Outcome;
+    readonly reader: Reader;
+    readonly projects: readonly Project[];
+    readonly nowMs: number;
+    readonly run: StepRun;
+  },
+): Promise<VerifyAnswer> {
+  const { outcome, reader, projects, nowMs, run } = scene;
+  const { searched } = searchTerms(deps, input.subject);
+  const settleMs = deps.store.traits.rhythm.settleMs;
+  const tooEarly = outcome.counts ? whyTooEarly(input, nowMs, settleMs) : null;
+  const counted = outcome.counts && tooEarly === null;
+  const reset = outcome.kind === 'survivors' || outcome.kind === 'newcomers';
+  const cleanReads = counted ? input.cleanReads + 1 : reset ? 0 : input.cleanReads;
+  const lastCountedAtMs = counted ? nowMs : reset ? null : input.lastCountedAtMs;
+  const done = counted && cleanReads >= deps.policy.cleanReads;
+
+  let book: Book = counted && outcome.kind === 'no-control' ? { ...outcome.book, noControl: true } : outcome.book;
+  if (reset) book = { ...book, noControl: false };
+  if (done) book = await finished(deps, book, run);
+  const ref: BlobRef =
+    outcome.kind === 'inconclusive'
+      ? input.book
+      : await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
+  const figures = figuresOf(deps, book, searched);
+  const verdict = done ? verdictOf(figures.traces, figures.given, figures.exceptions) : null;
+  const answer: VerifyAnswer = {
+    kind: outcome.kind,
+    atMs: nowMs,
+    counted,
+    why: tooEarly ?? outcome.why,
+    cleanReads,
+    lastCountedAtMs,
+    book: ref,
+    batches: book.batches.map((batch) => batch.length),
+    resubmit: outcome.resubmit,
+    nextCheckAtMs: nextCheck(deps, input, { nowMs, lastCountedAtMs, settleMs }),
+    verdict,
+    ...figures,
+  };
+  await run.note('read', {
+    kind: 'read',
+    at: recordedInstant(nowMs),
+    round: input.round,
+    answer: outcome.kind,
+    counted,
+    why: answer.why,
+    cleanReads,
+    projects: recordedProjects({ examined: projects }),
+    reports: reader.reports.map(recordedRead),
+    controls: reader.tally(),
+    window: recordedWindow(reader.window),
+    skewMs: reader.skewMs(),
+    disagreements: [...reader.notes],
+    ...recordedFigures(figures),
+    manifestDigest: ref.digest,
+    batches: [...answer.batches],
+    verdict,
+  });
+  return answer;
+}
+
+/** Why a clean read does not count yet, or null (P3). An extra look is welcome at any time and never counts early. */
+function whyTooEarly(input: VerifyInput, nowMs: number, settleMs: number): string | null {
+  if (input.settledAtMs !== null && nowMs < input.settledAtMs) {
+    return `clean, but not counted: the store's window settles ${formatInstant(input.settledAtMs)}`;
+  }
+  if (input.lastCountedAtMs !== null && nowMs - input.lastCountedAtMs < settleMs) {
+    return `clean, but not counted: the next read may count from ${formatInstant(input.lastCountedAtMs + settleMs)}`;
+  }
+  return null;
+}
+
+function nextCheck(
+  deps: LaneDeps,
+  input: VerifyInput,
+  {
+    nowMs,
+    lastCountedAtMs,
+    settleMs,
+  }: { readonly nowMs: number; readonly lastCountedAtMs: number | null; readonly settleMs: number },
+): number {
+  const jitter = jitterOf(deps, input.requestId);
+  if (input.settledAtMs !== null && nowMs < input.settledAtMs) return input.settledAtMs + jitter;
+  return lastCountedAtMs === null ? nowMs : lastCountedAtMs + settleMs;
+}
+
+/** The book at the lane's end: what was absent often enough is proven, and copies are looked at once more. */
+async function finished(deps: LaneDeps, book: Book, run: StepRun): Promise<Book> {
+  const proven = book.noControl ? ('inconclusive' as const) : ('verifiedAbsent' as const);
+  const entries = book.entries.map((entry) => {
+    if (entry.state === 'pending') return { ...entry, state: proven };
+    return entry.state === 'goneBeforeSubmit' && book.noControl ? { ...entry, state: proven } : entry;
+  });
+  const open = book.copies.filter(({ state }) => state === 'inconclusive');
+  if (open.length === 0) return { ...book, entries };
+  const { left } = await deps.store.lookupCopies(open, run.progress);
+  const leftKeys = new Set(left.map(({ kind, id }) => `${kind}/${id}`));
+  const copies = book.copies.map((copy): BookCopy => {
+    if (copy.state !== 'inconclusive') return copy;
+    return { ...copy, state: leftKeys.has(`${copy.kind}/${copy.id}`) ? 'manual' : 'erased' };
+  });
+  return { ...book, entries, copies };
+}
+
+function withoutKnown(
+  traces: ReadonlyMap<string, TraceKey>,
+  known: ReadonlyMap<string, TraceKey>,
+): ReadonlyMap<string, TraceKey> {
+  return new Map([...traces].filter(([key]) => !known.has(key)));
+}

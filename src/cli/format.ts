@@ -1,0 +1,181 @@
+import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import type { ConnectionStatus, RequestStatus } from '../erasure/status.ts';
+
+/** Terminals are at least this wide, and mails quote no more. */
+export const WIDTH = 80;
+
+/** `2026-11-27 18:00 UTC`. */
+export function formatDate(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
+}
+
+/** Breaks a text between words, so that no line is wider than a terminal; later lines are indented. */
+export function wrap(text: string, indent: number, first = ''): string {
+  const lines: string[] = [];
+  let line = first.padEnd(indent);
+  let empty = true;
+  for (const word of text.split(/\s+/).filter((part) => part !== '')) {
+    if (!empty && line.length + 1 + word.length > WIDTH) {
+      lines.push(line);
+      line = ' '.repeat(indent);
+      empty = true;
+    }
+    line += empty ? word : ` ${word}`;
+    empty = false;
+  }
+  return [...lines, line].join('\n');
+}
+
+const LABEL_WIDTH = 12;
+
+/** `  label     text`, wrapped. */
+export function labelled(label: string, text: string): string {
+  return wrap(text, LABEL_WIDTH, `  ${label} `);
+}
+
+/** What a lane is doing, in one sentence. */
+export function laneSentence(lane: ConnectionStatus): string {
+  const { traces, round, attention } = lane;
+  const until = lane.nextCheckAt === null ? '' : formatInstant(Date.parse(lane.nextCheckAt));
+  const inRound = round > 0 ? `round ${round}: ` : '';
+  const open = traces.pending + traces.survived;
+  switch (lane.status) {
+    case 'planning':
+      return 'looking for the traces of this person';
+    case 'erasing':
+      return `${inRound}submitting ${formatTraces(open)} for deletion`;
+    case 'verifying':
+      return `${inRound}reading back whether ${open === 1 ? 'it is' : 'they are'} gone`;
+    case 'waiting': {
+      const why =
+        open > 0
+          ? `${formatTraces(open)} accepted for deletion and not proven gone`
+          : `${formatCount(lane.cleanReads)} of ${formatCount(lane.cleanReadsWanted)} clean reads`;
+      const survived = traces.survived > 0 ? `, ${formatCount(traces.survived)} of them survivors` : '';
+      return `${inRound}${why}${survived}; waits until ${until} and reads`;
+    }
+    case 'held':
+      return `${inRound}held by an operator; goes on after a release`;
+    case 'awaiting-approval':
+    case 'needs-operator':
+      return `${inRound}an operator is needed: ${attention?.reason ?? 'see the status'}; ${attention?.next ?? ''}`;
+    case 'verified':
+      return `verified: ${formatTraces(gone(lane))} gone, read ${formatCount(lane.cleanReads)} times`;
+    case 'verified-with-exceptions':
+      return `verified with exceptions: ${formatTraces(gone(lane))} gone; see the exceptions`;
+    case 'nothing-found':
+      return 'nothing found';
+    case 'abandoned':
+      return `abandoned: ${formatTraces(traces.abandoned)} not proven gone`;
+  }
+}
+
+function gone({ traces }: ConnectionStatus): number {
+  return traces.verifiedAbsent + traces.goneBeforeSubmit;
+}
+
+/** The whole status for a person. */
+export function formatStatus(status: RequestStatus, uiLink: string | null): string {
+  const marks = [
+    status.dryRun ? 'plan only' : '',
+    status.overdue ? 'OVERDUE' : '',
+    status.simulated ? 'SIMULATED CLOCK' : '',
+  ].filter((mark) => mark !== '');
+  const planned = status.dryRun && status.endedAt !== null;
+  const lines = [
+    `${status.requestId}: ${planned ? 'planned' : status.status}${marks.length > 0 ? ` (${marks.join(', ')})` : ''}`,
+    labelled('received', `${formatDate(status.receivedAt)}, due ${formatDate(status.dueAt)}`),
+    ...(status.endedAt === null ? [] : [labelled('ended', formatDate(status.endedAt))]),
+    labelled('workflow', status.workflowId),
+    // Never wrapped: a link must stay whole.
+    ...(uiLink === null ? [] : [`  ui        ${uiLink}`]),
+  ];
+  for (const [name, lane] of Object.entries(status.connections)) {
+    lines.push('', wrap(planned ? 'planned; nothing was deleted' : laneSentence(lane), 2, `${name}: `));
+    lines.push(...formatLane(lane));
+  }
+  if (status.exceptions.length > 0) {
+    lines.push('', 'Exceptions:');
+    for (const { connection, kind, text } of status.exceptions) {
+      lines.push(wrap(`${connection}, ${kind}: ${text}`, 4, '  - '));
+    }
+  }
+  return lines.join('\n');
+}
+
+function formatLane(lane: ConnectionStatus): string[] {
+  const { given, traces, copies, searched } = lane;
+  const lines: string[] = [];
+  if (Object.keys(searched).length > 0) {
+    const parts = Object.entries(searched).map(([kind, keys]) =>
+      keys.length === 0 ? `${kind}: not searchable here` : `${kind} by ${keys.join(', ')}`,
+    );
+    lines.push(labelled('searched', parts.join('; ')));
+  }
+  if (given.total > 0) {
+    lines.push(
+      labelled(
+        'given',
+        sum(given.total, 'ids', [
+          [given.resolved, 'resolved'],
+          [given.neverMatched, 'never matched'],
+          [given.wrongKind, 'of a wrong kind'],
+          [given.duplicate, 'duplicates'],
+          [given.unresolved, 'not looked up yet'],
+        ]),
+      ),
+    );
+  }
+  lines.push(
+    labelled(
+      'traces',
+      sum(traces.matched, 'matched', [
+        [traces.verifiedAbsent, 'verified absent'],
+        [traces.goneBeforeSubmit, 'gone before they were submitted'],
+        [traces.pending, 'pending'],
+        [traces.survived, 'survived'],
+        [traces.shared, 'shared, kept'],
+        [traces.linked, 'without a person, kept'],
+        [traces.inconclusive, 'inconclusive'],
+        [traces.abandoned, 'abandoned'],
+      ]),
+    ),
+  );
+  if (copies.found > 0 || copies.notExamined.length > 0) {
+    const found = sum(copies.found, 'found', [
+      [copies.erased, 'erased'],
+      [copies.manual, 'to be erased by hand'],
+      [copies.outOfReach, 'out of reach'],
+      [copies.inconclusive, 'inconclusive'],
+      [copies.abandoned, 'abandoned'],
+    ]);
+    const unseen = copies.notExamined.length === 0 ? '' : `; not examined: ${copies.notExamined.join(', ')}`;
+    lines.push(labelled('copies', found + unseen));
+  }
+  const latest = lane.lastRead === null ? '' : `; the latest read: ${lane.lastRead}`;
+  lines.push(labelled('reads', `${lane.cleanReads} of ${lane.cleanReadsWanted} clean${latest}`));
+  if (lane.attention !== null) {
+    lines.push(labelled('attention', `${lane.attention.reason}, since ${formatDate(lane.attention.since)}`));
+    lines.push(labelled('next', lane.attention.next));
+  }
+  return lines;
+}
+
+function sum(total: number, what: string, parts: readonly (readonly [number, string])[]): string {
+  const named = parts.filter(([count]) => count > 0).map(([count, name]) => `${formatCount(count)} ${name}`);
+  return `${formatCount(total)} ${what}${named.length === 0 ? '' : `: ${named.join(', ')}`}`;
+}
+
+/** One line of `lethe list`. */
+export function formatRow(status: RequestStatus): string {
+  const lanes = Object.values(status.connections);
+  const round = Math.max(0, ...lanes.map((lane) => lane.round));
+  const open = lanes.reduce((total, { traces }) => total + traces.pending + traces.survived, 0);
+  const next = lanes
+    .map(({ nextCheckAt }) => nextCheckAt)
+    .filter((at) => at !== null)
+    .sort()[0];
+  const when = next === undefined ? '' : `next ${formatInstant(Date.parse(next))}`;
+  const overdue = status.overdue ? 'OVERDUE ' : '';
+  return `${status.requestId}  ${overdue}${status.status}  due ${status.dueAt.slice(0, 10)}  round ${round}  ${formatCount(open)} open  ${when}`.trimEnd();
+}

@@ -1,0 +1,97 @@
+import { Option, type Command } from 'commander';
+import { LetheClient } from '../client/client.ts';
+import { loadConfig } from '../config/config.ts';
+import { STATUSES, type Status } from '../erasure/outcome.ts';
+import { EXIT, exitCodeOf, type ExitCode } from './exit.ts';
+import { formatRow, formatStatus } from './format.ts';
+import { printJson, type Io } from './io.ts';
+import { configPath } from './options.ts';
+import { formatReport } from './report.ts';
+import { watch } from './watch.ts';
+
+interface StatusOptions {
+  readonly watch?: true;
+  readonly json?: true;
+}
+
+interface ListOptions {
+  readonly status?: Status;
+  readonly connection?: string;
+  readonly json?: true;
+}
+
+/** `status`, `list` and `report`: everything that only reads. They need no worker and no store's credentials. */
+export function addStatus(program: Command, io: Io, exit: (code: ExitCode) => void): void {
+  program
+    .command('status')
+    .description('tell how a request stands; the exit code tells it to scripts')
+    .argument('<REQUEST>', 'the id that `lethe erase` printed')
+    .option('--watch', 'show what happens until the request has ended')
+    .option('--json', 'print one object, see docs/json.md')
+    .action(async (requestId: string, options: StatusOptions, command: Command) => {
+      await withClient(command, io, async (client) => {
+        const tell = options.json === undefined ? io.out : io.err;
+        const status =
+          options.watch === undefined
+            ? await client.status(requestId)
+            : await watch({
+                clock: client.config.clock,
+                read: () => client.status(requestId),
+                print: tell,
+                stopForOperator: false,
+              });
+        if (options.json !== undefined) printJson(io, status);
+        else io.out(`${options.watch === undefined ? '' : '\n'}${formatStatus(status, client.uiLink(status.workflowId))}`);
+        exit(exitCodeOf(status));
+      });
+    });
+
+  program
+    .command('list')
+    .description('list requests, open ones first')
+    .addOption(new Option('--status <STATUS>', 'only those with this status').choices(STATUSES))
+    .option('--connection <NAME>', 'only those with this connection in scope')
+    .option('--json', 'print one object, see docs/json.md')
+    .action(async (options: ListOptions, command: Command) => {
+      await withClient(command, io, async (client) => {
+        const { status, connection } = options;
+        const requests = await client.list({
+          ...(status === undefined ? {} : { status }),
+          ...(connection === undefined ? {} : { connection }),
+        });
+        if (options.json !== undefined) printJson(io, { requests });
+        else if (requests.length === 0) io.out('No requests.');
+        else for (const request of requests) io.out(formatRow(request));
+        exit(EXIT.ok);
+      });
+    });
+
+  program
+    .command('report')
+    .description('tell the whole account of a request: what was asked, done, read and concluded')
+    .argument('<REQUEST>', 'the id that `lethe erase` printed')
+    .option('--json', 'print the record as one object, see docs/json.md')
+    .action(async (requestId: string, options: { readonly json?: true }, command: Command) => {
+      await withClient(command, io, async (client) => {
+        const view = await client.report(requestId);
+        if (options.json !== undefined) printJson(io, { requestId, ...view });
+        else io.out(formatReport(requestId, view));
+        exit(EXIT.ok);
+      });
+    });
+}
+
+/** Connects, works, and closes the connection in any case. */
+export async function withClient(
+  command: Command,
+  io: Io,
+  work: (client: LetheClient) => Promise<void>,
+): Promise<void> {
+  const config = loadConfig({ path: configPath(command), env: io.env, storeSecrets: false });
+  const client = await LetheClient.connect({ config });
+  try {
+    await work(client);
+  } finally {
+    await client.close();
+  }
+}

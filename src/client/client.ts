@@ -1,0 +1,694 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  Client,
+  Connection,
+  isGrpcServiceError,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowFailedError,
+  WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+  type WorkflowExecutionInfo,
+} from '@temporalio/client';
+import { loadConfig, type LetheConfig } from '../config/config.ts';
+import { secretsFor } from '../config/secrets.ts';
+import { connectionOptionsOf } from '../config/temporal.ts';
+import { formatCount, formatInstant } from '../erasure/format.ts';
+import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
+import { isVerdict, type Status } from '../erasure/outcome.ts';
+import type { EraseRequest } from '../erasure/request.ts';
+import type { RequestStatus } from '../erasure/status.ts';
+import { parseOperatorMessage, type OperatorMessage, type Receipt, type VerbName } from '../erasure/verbs.ts';
+import { DirectoryRecords } from '../evidence/directory-records.ts';
+import type { RecordStore, RecordView } from '../evidence/record.ts';
+import { createDataConverter } from '../temporal/codec.ts';
+import { LetheConnections, LetheDueAt, LetheRequestId, LetheStatus } from '../temporal/search-attributes.ts';
+import { TemporalUnavailableError } from '../temporal/unavailable.ts';
+import { deriveKeys, type Keys } from '../vault/keys.ts';
+import { VERB_SIGNALS, VERB_UPDATES } from '../workflows/messages.ts';
+import type { DoctorReport } from './doctor.ts';
+import {
+  InvalidRequestError,
+  RequestConflictError,
+  SelectionError,
+  UnknownRequestError,
+  UnreadableStateError,
+} from './errors.ts';
+import { differences, prepareRequest, type PreparedRequest } from './prepare.ts';
+import { current, initialStatus, readScopeMemo, readStatusMemo, statusFromRecord, type Liveness } from './status.ts';
+import type { RequestFilter, VerbAnswer, VerbMessage } from './verbs.ts';
+
+export const WORKFLOW_TYPE = 'eraseUser';
+
+/** A poller that was not seen for so long is gone: a poll lasts a minute at most. */
+export const POLLER_FRESH_MS = 75_000;
+
+/** How long an update may wait for a worker's answer before the signal goes out instead. */
+const UPDATE_DEADLINE_MS = 8_000;
+
+/** How long a request that was just started may be missing from the server's list. */
+const VISIBILITY_LAG_MS = 2_000;
+
+// google.rpc.Code
+const GRPC_CANCELLED = 1;
+const GRPC_DEADLINE_EXCEEDED = 4;
+const GRPC_NOT_FOUND = 5;
+const GRPC_UNAVAILABLE = 14;
+
+export interface ConnectOptions {
+  /** A config that was loaded already. Default: it is read from `configPath`. */
+  readonly config?: LetheConfig;
+  /** Default: LETHE_CONFIG, else `./lethe.yaml`. Variables that only connections refer to may be missing. */
+  readonly configPath?: string;
+  /** How long to wait for the Temporal server, milliseconds. Default: 10 s. */
+  readonly connectTimeoutMs?: number;
+}
+
+/** What `new LetheClient` takes: everything made already. */
+export interface LetheClientOptions {
+  readonly config: LetheConfig;
+  readonly keys: Keys;
+  /** A connection to the Temporal server; `close()` closes it. */
+  readonly connection: Connection;
+  /** Default: the records in the config's state directory. */
+  readonly records?: RecordStore;
+  /** Default: `config.temporal.taskQueue`. */
+  readonly taskQueue?: string;
+}
+
+/** A request that was started or joined. */
+export interface Erasure {
+  readonly requestId: string;
+  readonly workflowId: string;
+  /** True when it existed already: the same person and scope, or the same request id. */
+  readonly joined: boolean;
+  status(): Promise<RequestStatus>;
+  /** Waits for the end, weeks if need be, and tells how it was. */
+  result(): Promise<RequestStatus>;
+  retry(message: VerbMessage): Promise<VerbAnswer>;
+  checkNow(message: VerbMessage): Promise<VerbAnswer>;
+  hold(message: VerbMessage): Promise<VerbAnswer>;
+  release(message: VerbMessage): Promise<VerbAnswer>;
+  abandon(message: VerbMessage): Promise<VerbAnswer>;
+}
+
+/** One execution of a request's workflow, with what it keeps in its memo. */
+interface Found {
+  readonly workflowId: string;
+  readonly runId: string;
+  readonly liveness: Liveness;
+  readonly kept: StatusMemo;
+  readonly memo: Record<string, unknown> | undefined;
+}
+
+/**
+ * Starts erasures, tells how they stand and passes on what operators decide. Talks to Temporal and to the records only,
+ * never to a store; safe to use from many processes at once.
+ */
+export class LetheClient {
+  readonly config: LetheConfig;
+  readonly keys: Keys;
+  readonly records: RecordStore;
+  readonly taskQueue: string;
+  /** Temporal's own client, for what this one does not offer. */
+  readonly temporal: Client;
+
+  constructor(options: LetheClientOptions) {
+    this.config = options.config;
+    this.keys = options.keys;
+    this.records = options.records ?? new DirectoryRecords({ stateDir: options.config.stateDir });
+    this.taskQueue = options.taskQueue ?? options.config.temporal.taskQueue;
+    this.temporal = new Client({
+      connection: options.connection,
+      namespace: options.config.temporal.namespace,
+      dataConverter: createDataConverter(options.keys),
+    });
+  }
+
+  /**
+   * Reads the config and connects.
+   *
+   * @throws ConfigError, or TemporalUnavailableError when the server does not answer.
+   */
+  static async connect(options: ConnectOptions = {}): Promise<LetheClient> {
+    const config = options.config ?? loadConfig({ path: options.configPath, storeSecrets: false });
+    const keys = deriveKeys((await secretsFor(config, false)).secrets);
+    const { address } = config.temporal;
+    try {
+      const connection = await Connection.connect({
+        ...connectionOptionsOf(config.temporal),
+        connectTimeout: options.connectTimeoutMs ?? 10_000,
+      });
+      return new LetheClient({ config, keys, connection });
+    } catch (error) {
+      throw new TemporalUnavailableError(address, { cause: error });
+    }
+  }
+
+  /** Closes the connection to Temporal. */
+  async close(): Promise<void> {
+    await this.temporal.connection.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /**
+   * Asks for one person to be erased. Returns as soon as the request is durable; the work goes on without this process.
+   *
+   * Asking again for the same person with the same scope joins the open request. A request id that was used before
+   * returns that request, open or ended, whoever asks first.
+   *
+   * @throws InvalidRequestError, RequestConflictError, TemporalUnavailableError: nothing was started then.
+   */
+  async erase(request: EraseRequest): Promise<Erasure> {
+    const prepared = prepareRequest(request, this.config, this.keys);
+    return this.#guard(async () => {
+      if (prepared.chosenId) {
+        const seen = await this.#joinById(prepared);
+        if (seen !== null) return seen;
+      }
+      // The open request may end between the refused start and our look at it: then start again.
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          return await this.#start(prepared);
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+          const joined = await this.#joinOpen(prepared);
+          if (joined !== null) return joined;
+          if (attempt === 5) throw error;
+        }
+      }
+    });
+  }
+
+  /**
+   * Finds out what a request would erase and deletes nothing. Waits for the plan, which takes as long as searching the
+   * stores takes.
+   *
+   * @returns the status of the dry run, with everything found as `pending`.
+   */
+  async plan(request: EraseRequest): Promise<RequestStatus> {
+    const erasure = await this.erase({ ...request, dryRun: true });
+    return erasure.result();
+  }
+
+  /**
+   * How a request stands. Needs no worker: the workflow keeps its status where the server can show it, and after the
+   * server's retention the record tells.
+   *
+   * @throws UnknownRequestError
+   */
+  async status(requestId: string): Promise<RequestStatus> {
+    return this.#guard(async () => {
+      const found = await this.#find(requestId, VISIBILITY_LAG_MS);
+      if (found !== null) return current(found.kept, found.liveness, Date.now());
+      const recorded = await this.#recorded(requestId);
+      if (recorded === null) throw new UnknownRequestError(requestId);
+      return recorded;
+    });
+  }
+
+  /**
+   * All requests, open ones first, then the latest received first. Those that have left Temporal come from the records.
+   *
+   * @param filter.status as in the status; `filter.connection` a connection in scope.
+   */
+  async list(
+    filter: { readonly status?: Status; readonly connection?: string } = {},
+  ): Promise<readonly RequestStatus[]> {
+    return this.#guard(async () => {
+      const statuses = new Map<string, RequestStatus>();
+      for await (const found of this.#search([`ExecutionStatus != "ContinuedAsNew"`])) {
+        const status = current(found.kept, found.liveness, Date.now());
+        const other = statuses.get(status.requestId);
+        if (other === undefined || other.endedAt !== null) statuses.set(status.requestId, status);
+      }
+      for (const { requestId } of await this.records.list()) {
+        if (statuses.has(requestId)) continue;
+        const recorded = await this.#recorded(requestId);
+        if (recorded !== null) statuses.set(requestId, recorded);
+      }
+      return [...statuses.values()]
+        .filter(({ status }) => filter.status === undefined || status === filter.status)
+        .filter(({ connections }) => filter.connection === undefined || filter.connection in connections)
+        .sort(
+          (a, b) => Number(a.endedAt !== null) - Number(b.endedAt !== null) || b.receivedAt.localeCompare(a.receivedAt),
+        );
+    });
+  }
+
+  /**
+   * Waits until a request has ended.
+   *
+   * @returns its last status; of a workflow that was ended from outside one that needs an operator.
+   * @throws UnknownRequestError
+   */
+  async result(requestId: string): Promise<RequestStatus> {
+    return this.#guard(async () => {
+      const found = await this.#find(requestId, VISIBILITY_LAG_MS);
+      if (found === null) return this.status(requestId);
+      return this.#result(found.workflowId, found.runId);
+    });
+  }
+
+  /**
+   * The record: what was asked, done, read and concluded.
+   *
+   * @throws UnknownRequestError when there is none (yet): the first worker that sees a request opens it.
+   */
+  async report(requestId: string): Promise<RecordView> {
+    const view = isRequestId(requestId) ? await this.records.read(requestId) : null;
+    if (view === null) throw new UnknownRequestError(requestId);
+    return view;
+  }
+
+  /** Submits everything not yet proven absent again, now. */
+  retry(target: string | readonly string[] | RequestFilter, message: VerbMessage): Promise<readonly VerbAnswer[]> {
+    return this.send('retry', target, message);
+  }
+
+  /** Reads once more, now. The read counts only if it may. */
+  checkNow(target: string | readonly string[] | RequestFilter, message: VerbMessage): Promise<readonly VerbAnswer[]> {
+    return this.send('checkNow', target, message);
+  }
+
+  /** Stops before the next API call and stays stopped. */
+  hold(target: string | readonly string[] | RequestFilter, message: VerbMessage): Promise<readonly VerbAnswer[]> {
+    return this.send('hold', target, message);
+  }
+
+  /** Goes on after a hold. */
+  release(target: string | readonly string[] | RequestFilter, message: VerbMessage): Promise<readonly VerbAnswer[]> {
+    return this.send('release', target, message);
+  }
+
+  /** Ends without proof. What was submitted cannot be recalled. */
+  abandon(target: string | readonly string[] | RequestFilter, message: VerbMessage): Promise<readonly VerbAnswer[]> {
+    return this.send('abandon', target, message);
+  }
+
+  /**
+   * Sends a verb to requests by id, or to all open ones that a filter matches.
+   *
+   * @returns one answer for each request, in order; a request that refuses does not stop the others.
+   * @throws InvalidRequestError when the message or the filter is not complete, SelectionError when the filter matches
+   *   another number than expected: nothing was sent then.
+   */
+  async send(
+    verb: VerbName,
+    target: string | readonly string[] | RequestFilter,
+    message: VerbMessage,
+  ): Promise<readonly VerbAnswer[]> {
+    const parsed = parseOperatorMessage(message);
+    if (typeof parsed === 'string') throw new InvalidRequestError([{ path: '', message: parsed }], 'The message');
+    return this.#guard(async () => {
+      const ids = await this.#targets(target);
+      const alive = await this.hasWorkflowPoller();
+      const answers: VerbAnswer[] = [];
+      for (const requestId of ids) answers.push(await this.#sendOne(verb, requestId, parsed, alive));
+      return answers;
+    });
+  }
+
+  /**
+   * Looks at everything that erasures depend on: Temporal, workers, stores, open requests. Calls the stores, so the
+   * config must hold their credentials.
+   */
+  async doctor(): Promise<DoctorReport> {
+    const { runDoctor } = await import('./doctor.ts');
+    return runDoctor(this.config, { taskQueue: this.taskQueue });
+  }
+
+  /** Whether a worker has asked for workflow tasks lately. */
+  async hasWorkflowPoller(): Promise<boolean> {
+    const { pollers } = await this.temporal.workflowService.describeTaskQueue({
+      namespace: this.config.temporal.namespace,
+      taskQueue: { name: this.taskQueue },
+      taskQueueType: 1, // TASK_QUEUE_TYPE_WORKFLOW
+    });
+    return (pollers ?? []).some(({ lastAccessTime }) => isFresh(lastAccessTime));
+  }
+
+  /** Link to a request in the Temporal UI, or null when the UI's address is unknown. */
+  uiLink(workflowId: string): string | null {
+    const { uiAddress, namespace } = this.config.temporal;
+    if (uiAddress === null) return null;
+    return `${uiAddress}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}`;
+  }
+
+  async #start(prepared: PreparedRequest): Promise<Erasure> {
+    const { input, workflowId, scope } = prepared;
+    const { clock } = this.config;
+    const kept: StatusMemo = { status: initialStatus(input, workflowId, clock), clock };
+    const handle = await this.temporal.workflow.start(WORKFLOW_TYPE, {
+      taskQueue: this.taskQueue,
+      workflowId,
+      args: [input],
+      workflowIdConflictPolicy: 'FAIL',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      memo: { [STATUS_MEMO]: kept, [SCOPE_MEMO]: scope },
+      typedSearchAttributes: [
+        { key: LetheStatus, value: 'planning' },
+        { key: LetheConnections, value: [...input.connections] },
+        { key: LetheDueAt, value: new Date(input.dueAtMs) },
+        { key: LetheRequestId, value: input.requestId },
+      ],
+      staticSummary: staticSummary(prepared),
+      staticDetails: staticDetails(prepared),
+    });
+    if (prepared.chosenId) await this.#refuseTwin(prepared, handle.firstExecutionRunId);
+    return this.#erasure(input.requestId, workflowId, handle.firstExecutionRunId, false);
+  }
+
+  /**
+   * Two starters may give one request id to two people at the same moment; the ids of their workflows differ, so the
+   * server lets both pass. The later one goes, before it was planned as a rule.
+   */
+  async #refuseTwin({ workflowId, input }: PreparedRequest, runId: string): Promise<void> {
+    const all: WorkflowExecutionInfo[] = [];
+    const query = `WorkflowType = "${WORKFLOW_TYPE}" AND LetheRequestId = "${input.requestId}"`;
+    for await (const info of this.temporal.workflow.list({ query })) all.push(info);
+    const own = all.find((info) => info.runId === runId);
+    const rank = (info: { startTime: Date; workflowId: string }) =>
+      `${info.startTime.toISOString()} ${info.workflowId}`;
+    const first = all
+      .filter((info) => info.workflowId !== workflowId)
+      .find((info) => own === undefined || rank(info) < rank(own));
+    if (first === undefined) return;
+    await this.temporal.workflow
+      .getHandle(workflowId, runId)
+      .terminate('its request id was taken at the same moment by another request');
+    throw new RequestConflictError('request-id', input.requestId, [
+      'person: another start, at the same moment, gave the id to somebody else; this one was stopped again',
+    ]);
+  }
+
+  /** Joins the request that carries the same id, open or ended. Null: the id is new. */
+  async #joinById(prepared: PreparedRequest): Promise<Erasure | null> {
+    const { requestId } = prepared.input;
+    const found = await this.#find(requestId, 0);
+    if (found !== null) {
+      this.#refuseOther('request-id', prepared, found);
+      return this.#erasure(requestId, found.workflowId, found.runId, true);
+    }
+    const view = await this.records.read(requestId);
+    if (view === null) return null;
+    const { request } = view;
+    if (request?.scopeDigest !== prepared.scope.scopeDigest) {
+      throw new RequestConflictError('request-id', requestId, [
+        request === null
+          ? 'record: there is one of this id that tells nothing of its scope'
+          : `scope: the record of ${request.receivedAt.slice(0, 10)} tells of another one`,
+      ]);
+    }
+    return this.#erasure(requestId, request.workflowId, null, true);
+  }
+
+  /** Joins the person's open request when it is the same. Null: it is not open any more. */
+  async #joinOpen(prepared: PreparedRequest): Promise<Erasure | null> {
+    const found = await this.#describe(prepared.workflowId);
+    if (found?.liveness !== 'running') return null;
+    this.#refuseOther('scope', prepared, found);
+    return this.#erasure(found.kept.status.requestId, found.workflowId, found.runId, true);
+  }
+
+  #refuseOther(reason: 'scope' | 'request-id', prepared: PreparedRequest, found: Found): void {
+    const { status } = found.kept;
+    const lines = differences(prepared, {
+      ...readScopeMemo(found.workflowId, found.memo),
+      receivedAtMs: Date.parse(status.receivedAt),
+      dueAtMs: Date.parse(status.dueAt),
+    });
+    if (lines.length > 0) throw new RequestConflictError(reason, status.requestId, lines);
+  }
+
+  #erasure(requestId: string, workflowId: string, runId: string | null, joined: boolean): Erasure {
+    const one = (verb: VerbName) => async (message: VerbMessage) => {
+      const [answer] = await this.send(verb, requestId, message);
+      if (answer === undefined) throw new UnknownRequestError(requestId);
+      return answer;
+    };
+    return {
+      requestId,
+      workflowId,
+      joined,
+      status: () =>
+        this.#guard(async () => {
+          // By id and not by search: the server's list may lag behind a start.
+          const found = runId === null ? null : await this.#latestOf(requestId, workflowId, runId);
+          return found === null ? this.status(requestId) : current(found.kept, found.liveness, Date.now());
+        }),
+      result: () => this.#guard(() => (runId === null ? this.status(requestId) : this.#result(workflowId, runId))),
+      retry: one('retry'),
+      checkNow: one('checkNow'),
+      hold: one('hold'),
+      release: one('release'),
+      abandon: one('abandon'),
+    };
+  }
+
+  /** The newest run of a request, which began with `runId`. */
+  async #latestOf(requestId: string, workflowId: string, runId: string): Promise<Found | null> {
+    const newest = await this.#describe(workflowId);
+    // The person may have asked again since; then the newest run is another request's.
+    if (newest?.kept.status.requestId === requestId) return newest;
+    return this.#describe(workflowId, runId);
+  }
+
+  async #result(workflowId: string, runId: string): Promise<RequestStatus> {
+    try {
+      return (await this.temporal.workflow.getHandle(workflowId, runId).result()) as RequestStatus;
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError || error instanceof WorkflowFailedError) {
+        const found = await this.#describe(workflowId, runId);
+        if (found !== null) return current(found.kept, found.liveness, Date.now());
+      }
+      throw error;
+    }
+  }
+
+  /** The execution that a request id names, the open one if there is one. */
+  async #find(requestId: string, patienceMs: number): Promise<Found | null> {
+    if (!isRequestId(requestId)) return null;
+    const deadline = Date.now() + patienceMs;
+    for (let delayMs = 50; ; delayMs *= 2) {
+      const all: Found[] = [];
+      for await (const found of this.#search([`LetheRequestId = "${requestId}"`])) all.push(found);
+      const best = all.find(({ liveness }) => liveness === 'running') ?? all[0];
+      // The list may lag behind; the execution itself does not.
+      if (best !== undefined) return (await this.#describe(best.workflowId, best.runId)) ?? best;
+      if (Date.now() + delayMs > deadline) return null;
+      if (isRequestId(requestId) && (await this.records.read(requestId)) !== null) return null;
+      await sleep(delayMs);
+    }
+  }
+
+  /** Newest first. */
+  async *#search(conditions: readonly string[]): AsyncGenerator<Found> {
+    const query = [`WorkflowType = "${WORKFLOW_TYPE}"`, ...conditions].join(' AND ');
+    const all: WorkflowExecutionInfo[] = [];
+    for await (const info of this.#decoding(this.temporal.workflow.list({ query }))) all.push(info);
+    all.sort((a, b) => b.startTime.getTime() - a.startTime.getTime());
+    for (const info of all) yield this.#foundOf(info);
+  }
+
+  async *#decoding(infos: AsyncIterable<WorkflowExecutionInfo>): AsyncGenerator<WorkflowExecutionInfo> {
+    try {
+      yield* infos;
+    } catch (error) {
+      if (isGrpcFailure(error)) throw error;
+      throw new UnreadableStateError('the requests', { cause: error });
+    }
+  }
+
+  async #describe(workflowId: string, runId?: string): Promise<Found | null> {
+    try {
+      return this.#foundOf(await this.temporal.workflow.getHandle(workflowId, runId).describe());
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return null;
+      if (isGrpcFailure(error) || error instanceof UnreadableStateError) throw error;
+      throw new UnreadableStateError(workflowId, { cause: error });
+    }
+  }
+
+  #foundOf(info: Pick<WorkflowExecutionInfo, 'workflowId' | 'runId' | 'status' | 'memo'>): Found {
+    const { workflowId, runId, status, memo } = info;
+    const running = status.name === 'RUNNING' || status.name === 'CONTINUED_AS_NEW' || status.name === 'PAUSED';
+    return {
+      workflowId,
+      runId,
+      liveness: running ? 'running' : status.name === 'COMPLETED' ? 'ended' : 'lost',
+      kept: readStatusMemo(workflowId, memo),
+      memo,
+    };
+  }
+
+  async #recorded(requestId: string): Promise<RequestStatus | null> {
+    if (!isRequestId(requestId)) return null;
+    const view = await this.records.read(requestId);
+    return view === null ? null : statusFromRecord(requestId, view, this.config.clock, Date.now());
+  }
+
+  async #targets(target: string | readonly string[] | RequestFilter): Promise<readonly string[]> {
+    if (typeof target === 'string') return [target];
+    if (isList(target)) return [...new Set(target)];
+    const { status, connection, expect } = target;
+    if (status === undefined && connection === undefined) {
+      throw new InvalidRequestError(
+        [{ path: 'filter', message: 'must name a status or a connection: nothing is ever sent to everybody' }],
+        'The selection',
+      );
+    }
+    if (!Number.isInteger(expect) || expect < 0) {
+      throw new InvalidRequestError(
+        [{ path: 'expect', message: 'must say how many requests the filter matches' }],
+        'The selection',
+      );
+    }
+    const open = await this.list({
+      ...(status === undefined ? {} : { status }),
+      ...(connection === undefined ? {} : { connection }),
+    });
+    const ids = open.filter(({ endedAt }) => endedAt === null).map(({ requestId }) => requestId);
+    if (ids.length !== expect) throw new SelectionError(expect, ids.length);
+    return ids;
+  }
+
+  async #sendOne(verb: VerbName, requestId: string, message: OperatorMessage, alive: boolean): Promise<VerbAnswer> {
+    const answer = (delivered: VerbAnswer['delivered'], text: string, receipt: Receipt | null = null): VerbAnswer => ({
+      requestId,
+      verb,
+      delivered,
+      receipt: receipt === null ? null : { ...receipt, connections: [...receipt.connections] },
+      text,
+    });
+    const found = await this.#find(requestId, VISIBILITY_LAG_MS);
+    if (found === null) {
+      const recorded = await this.#recorded(requestId);
+      if (recorded === null) throw new UnknownRequestError(requestId);
+      return answer('none', `refused: the request has ended (${recorded.status})`);
+    }
+    const status = current(found.kept, found.liveness, Date.now());
+    if (found.liveness !== 'running') {
+      return answer(
+        'none',
+        `refused: ${found.liveness === 'ended' ? `the request has ended (${status.status})` : 'its workflow was ended from outside'}`,
+      );
+    }
+    const lane = message.connection === undefined ? undefined : status.connections[message.connection];
+    if (message.connection !== undefined && lane === undefined) {
+      return answer(
+        'none',
+        `refused: it has no connection "${message.connection}", only ${Object.keys(status.connections).join(', ')}`,
+      );
+    }
+    if (lane !== undefined && isVerdict(lane.status)) {
+      return answer('none', `refused: ${message.connection ?? ''} has ended (${lane.status})`);
+    }
+
+    const full: OperatorMessage = { ...message, verbId: randomUUID() };
+    const handle = this.temporal.workflow.getHandle(found.workflowId);
+    if (alive) {
+      try {
+        const receipt = await this.temporal.withDeadline(Date.now() + UPDATE_DEADLINE_MS, () =>
+          handle.executeUpdate(VERB_UPDATES[verb], { args: [full], updateId: full.verbId ?? randomUUID() }),
+        );
+        return answer('update', receipt.text, receipt);
+      } catch (error) {
+        if (error instanceof WorkflowUpdateFailedError) {
+          const why = error.cause instanceof Error ? error.cause.message : error.message;
+          return answer('none', `refused: ${why}`);
+        }
+        if (error instanceof WorkflowNotFoundError) return answer('none', 'refused: the request has ended');
+        // Nobody answered in time, or the workflow is paused and takes no updates: the signal gets there in any case.
+        if (isGrpcFailure(error) && !isTimeout(error) && grpcCodeOf(error) === GRPC_UNAVAILABLE) throw error;
+      }
+    }
+    try {
+      await handle.signal(VERB_SIGNALS[verb], full);
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return answer('none', 'refused: the request has ended');
+      throw error;
+    }
+    const why = alive ? 'no worker answered in time' : 'no worker is up';
+    return answer(
+      'signal',
+      `sent as a signal, since ${why}: it waits on the server and is taken when a worker is there; whether it applied ` +
+        'then shows in the status and in the record',
+    );
+  }
+
+  /** Names the server when it does not answer. */
+  async #guard<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const code = grpcCodeOf(error);
+      if (code === GRPC_UNAVAILABLE || code === GRPC_DEADLINE_EXCEEDED) {
+        throw new TemporalUnavailableError(this.config.temporal.address, { cause: error });
+      }
+      throw error;
+    }
+  }
+}
+
+function isList(target: readonly string[] | RequestFilter): target is readonly string[] {
+  return Array.isArray(target);
+}
+
+/** Anything else can't be the id of a request, and must not get into a query. */
+function isRequestId(text: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text);
+}
+
+/** Whether a poller was there a moment ago. */
+export function isFresh(lastAccessTime: unknown): boolean {
+  const { seconds } = (lastAccessTime ?? {}) as { seconds?: unknown };
+  return Date.now() - Number(seconds ?? 0) * 1000 < POLLER_FRESH_MS;
+}
+
+function grpcCodeOf(error: unknown): number | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (isGrpcServiceError(at)) return at.code;
+  }
+  return undefined;
+}
+
+function isGrpcFailure(error: unknown): boolean {
+  return grpcCodeOf(error) !== undefined;
+}
+
+function isTimeout(error: unknown): boolean {
+  const code = grpcCodeOf(error);
+  return (
+    error instanceof WorkflowUpdateRPCTimeoutOrCancelledError ||
+    code === GRPC_DEADLINE_EXCEEDED ||
+    code === GRPC_CANCELLED ||
+    code === GRPC_NOT_FOUND
+  );
+}
+
+/** One line for the UI. Names nobody. */
+function staticSummary({ input, scope }: PreparedRequest): string {
+  const what = scope.kinds.length === 0 ? `${formatCount(scope.knownCount)} given ids` : 'one person';
+  return `${input.dryRun ? 'plan for' : 'erase'} ${what} · ${input.connections.join(', ')} · ${input.requestId}`;
+}
+
+/** A Markdown list for the UI. Names nobody. */
+function staticDetails({ input, scope }: PreparedRequest): string {
+  const lines = [
+    `- request: ${input.requestId}`,
+    `- received: ${formatInstant(input.receivedAtMs)}`,
+    `- due: ${formatInstant(input.dueAtMs)}`,
+    `- connections: ${input.connections.join(', ')}`,
+    `- kinds of identifiers: ${scope.kinds.length === 0 ? 'none' : scope.kinds.join(', ')}`,
+    `- known ids: ${formatCount(scope.knownCount)}`,
+  ];
+  if (input.dryRun) lines.push('- plan only: nothing is deleted');
+  if (input.acceptUnlabelled > 0) lines.push(`- accepts up to ${input.acceptUnlabelled} traces that carry nobody`);
+  if (input.expectAtMost !== null) lines.push(`- expects at most ${formatCount(input.expectAtMost)} traces`);
+  return lines.join('\n');
+}

@@ -1,0 +1,171 @@
+import { z } from 'zod';
+import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
+
+/**
+ * A lane's manifest with what became of each trace: sealed in the vault before the first delete and again after every
+ * read. History holds a reference to it.
+ */
+const entrySchema = z.strictObject({
+  projectId: z.string(),
+  traceId: z.string(),
+  state: z.enum(['pending', 'verifiedAbsent', 'goneBeforeSubmit', 'survived', 'shared', 'linked', 'inconclusive']),
+  /** How we came to know of it. */
+  via: z.enum(['person', 'known']),
+  /** Runs when it was first read. */
+  runs: z.int(),
+  startMs: z.number().nullable(),
+  /** When it was last sent to the store for deletion, acknowledged or not; virtual epoch milliseconds. */
+  sentMs: z.number().nullable(),
+});
+
+const knownSchema = z.strictObject({
+  id: z.string(),
+  state: z.enum(['resolved', 'neverMatched', 'unresolved', 'wrongKind', 'duplicate']),
+  /** What the store says it is, for a wrong kind: `thread`, `project`, `no id`. */
+  kind: z.string().nullable(),
+  /** The trace carries only other people: never submitted (P16). */
+  foreign: z.boolean(),
+});
+
+const copySchema = z.strictObject({
+  kind: z.string(),
+  id: z.string(),
+  traceId: z.string(),
+  state: z.enum(['erased', 'manual', 'outOfReach', 'inconclusive']),
+});
+
+export const bookSchema = z.strictObject({
+  format: z.literal(1),
+  /** Round whose deltas are merged already. */
+  mergedRound: z.int(),
+  /** Most traces that may match before an operator must look. */
+  limit: z.int(),
+  /** Projects examined by the plan. */
+  projects: z.array(z.strictObject({ id: z.string(), name: z.string() })),
+  /** Kinds of identifiers by which the plan saw the person's own traces: a baseline for later reads (P6). */
+  baselineKinds: z.array(z.string()),
+  entries: z.array(entrySchema),
+  known: z.array(knownSchema),
+  copies: z.array(copySchema),
+  outOfReach: z.int(),
+  notExamined: z.array(z.string()),
+  /** Controls that the plan's reads saw: a later read that finds none was blind, or nobody is left (P7). */
+  controlsAtPlan: z.int(),
+  /** Projects that hold runs of which none carries a key searched: nothing is proven there (P6). */
+  silentProjects: z.int(),
+  /** Kinds of identifiers for which the latest read had neither a control nor a baseline (P6). */
+  unprovenKinds: z.array(z.string()),
+  /** The fewest ways of searching by person that answered in a read that counts (P5). */
+  finders: z.int(),
+  /** Whether a counted read had to do without controls (P7). */
+  noControl: z.boolean(),
+  /** Delete calls of the coming round: indexes into `entries`, one project each. */
+  batches: z.array(z.array(z.int())),
+});
+
+export type Book = z.infer<typeof bookSchema>;
+export type BookEntry = Book['entries'][number];
+export type KnownId = Book['known'][number];
+export type BookCopy = Book['copies'][number];
+
+/** What one delete call did; written before the call as an intent, and again after it. */
+export const deltaSchema = z.strictObject({
+  round: z.int(),
+  batch: z.int(),
+  projectId: z.string(),
+  sentMs: z.number().nullable(),
+  acknowledgedMs: z.number().nullable(),
+  sent: z.array(z.string()),
+  absent: z.array(z.string()),
+  pulled: z.array(z.strictObject({ traceId: z.string(), to: z.enum(['shared', 'linked']) })),
+});
+export type Delta = z.infer<typeof deltaSchema>;
+
+export function entryKey(entry: { readonly projectId: string; readonly traceId: string }): string {
+  return `${entry.projectId}/${entry.traceId}`;
+}
+
+/** Groups entries into delete calls: one project each, at most `most` traces. */
+export function batchesOf(
+  entries: readonly BookEntry[],
+  chosen: (entry: BookEntry) => boolean,
+  most: number,
+): number[][] {
+  const byProject = new Map<string, number[]>();
+  for (const [index, entry] of entries.entries()) {
+    if (!chosen(entry)) continue;
+    const of = byProject.get(entry.projectId) ?? [];
+    of.push(index);
+    byProject.set(entry.projectId, of);
+  }
+  return [...byProject.values()].flatMap((indexes) => {
+    const calls: number[][] = [];
+    for (let from = 0; from < indexes.length; from += most) calls.push(indexes.slice(from, from + most));
+    return calls;
+  });
+}
+
+export function traceLedger(book: Book): TraceLedger {
+  const count = (state: BookEntry['state']): number => book.entries.filter((entry) => entry.state === state).length;
+  return {
+    matched: book.entries.length,
+    pending: count('pending'),
+    verifiedAbsent: count('verifiedAbsent'),
+    goneBeforeSubmit: count('goneBeforeSubmit'),
+    survived: count('survived'),
+    shared: count('shared'),
+    linked: count('linked'),
+    inconclusive: count('inconclusive'),
+    abandoned: 0,
+  };
+}
+
+export function givenLedger(book: Book): GivenLedger {
+  const count = (state: KnownId['state']): number => book.known.filter((known) => known.state === state).length;
+  return {
+    total: book.known.length,
+    resolved: count('resolved'),
+    neverMatched: count('neverMatched'),
+    unresolved: count('unresolved'),
+    wrongKind: count('wrongKind'),
+    duplicate: count('duplicate'),
+  };
+}
+
+export function copyLedger(book: Book): CopyLedger {
+  const count = (state: BookCopy['state']): number => book.copies.filter((copy) => copy.state === state).length;
+  return {
+    found: book.copies.length + book.outOfReach,
+    erased: count('erased'),
+    manual: count('manual'),
+    outOfReach: count('outOfReach') + book.outOfReach,
+    inconclusive: count('inconclusive'),
+    abandoned: 0,
+    notExamined: book.notExamined,
+  };
+}
+
+/** Takes over what the delete calls of the rounds since the last read did. */
+export function mergeDeltas(book: Book, deltas: readonly Delta[], round: number): Book {
+  const entries = new Map(book.entries.map((entry) => [entryKey(entry), { ...entry }]));
+  const ordered = [...deltas].sort((a, b) => a.round - b.round || a.batch - b.batch);
+  for (const delta of ordered) {
+    const at = (traceId: string): BookEntry | undefined =>
+      entries.get(entryKey({ projectId: delta.projectId, traceId }));
+    for (const traceId of delta.sent) {
+      const entry = at(traceId);
+      if (entry === undefined) continue;
+      entry.sentMs = delta.sentMs;
+      if (entry.state === 'goneBeforeSubmit') entry.state = 'pending';
+    }
+    for (const traceId of delta.absent) {
+      const entry = at(traceId);
+      if (entry !== undefined && entry.sentMs === null && entry.state === 'pending') entry.state = 'goneBeforeSubmit';
+    }
+    for (const { traceId, to } of delta.pulled) {
+      const entry = at(traceId);
+      if (entry !== undefined) entry.state = to;
+    }
+  }
+  return { ...book, entries: [...entries.values()], mergedRound: round };
+}

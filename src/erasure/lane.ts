@@ -1,0 +1,380 @@
+import { virtualAt, type Clock } from './clock.ts';
+import { formatInstant, formatTraces } from './format.ts';
+import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
+import type { Status, Verdict } from './outcome.ts';
+import { HOUR_MS, probeDelayMs } from './rhythm.ts';
+import type { ConnectionStatus } from './status.ts';
+import type {
+  BlobRef,
+  DeleteAnswer,
+  LaneFigures,
+  LanePolicy,
+  ResolveAnswer,
+  Trouble,
+  TroubleReason,
+  VerifyAnswer,
+} from './steps.ts';
+import type { VerbName } from './verbs.ts';
+
+/**
+ * What a lane is doing. `stopped` waits for an operator's word before anything is deleted; `ended` is reached by a
+ * verdict, or by a finished dry run.
+ */
+export type Phase = 'resolving' | 'stopped' | 'deleting' | 'waiting' | 'verifying' | 'ended';
+
+/** Something an operator should know about while the lane goes on trying. */
+export interface Flag {
+  readonly reason: string;
+  readonly text: string;
+  readonly sinceMs: number;
+}
+
+/**
+ * Everything a lane is, as data: it survives continue-as-new as it stands. All instants are virtual epoch
+ * milliseconds.
+ */
+export interface LaneState {
+  readonly connection: string;
+  readonly phase: Phase;
+  /** Activities asked for so far. */
+  readonly step: number;
+  /** 0 before the first submit. */
+  readonly round: number;
+  readonly clock: Clock;
+  readonly policy: LanePolicy | null;
+  readonly searched: Readonly<Record<string, readonly string[]>>;
+  readonly book: BlobRef | null;
+  /** Traces per delete call of the current round. */
+  readonly batches: readonly number[];
+  readonly nextBatch: number;
+  readonly settledAtMs: number | null;
+  readonly nextCheckAtMs: number | null;
+  readonly cleanReads: number;
+  readonly lastCountedAtMs: number | null;
+  readonly lastRead: string | null;
+  readonly figures: LaneFigures;
+  readonly trouble:
+    (Flag & { readonly kind: TroubleReason; readonly probes: number; readonly nextProbeAtMs: number }) | null;
+  readonly flag: Flag | null;
+  /** Reads in a row that proved nothing. */
+  readonly unproven: number;
+  /** Rounds in a row that were caused by traces nobody had seen before. */
+  readonly newcomerRounds: number;
+  readonly heldSinceMs: number | null;
+  /** An operator asked for an extra look. */
+  readonly lookNow: boolean;
+  readonly verdict: Verdict | null;
+}
+
+/** What the lane does next. */
+export type Command =
+  | { readonly do: 'resolve' }
+  | { readonly do: 'delete' }
+  | { readonly do: 'verify' }
+  /** `untilMs` null: only an operator's message ends the wait. */
+  | { readonly do: 'wait'; readonly untilMs: number | null; readonly summary: string }
+  | { readonly do: 'end' };
+
+export function newLane(connection: string, knownIds: number): LaneState {
+  return {
+    connection,
+    phase: 'resolving',
+    step: 0,
+    round: 0,
+    clock: null,
+    policy: null,
+    searched: {},
+    book: null,
+    batches: [],
+    nextBatch: 0,
+    settledAtMs: null,
+    nextCheckAtMs: null,
+    cleanReads: 0,
+    lastCountedAtMs: null,
+    lastRead: null,
+    figures: {
+      given: { ...EMPTY_GIVEN, total: knownIds, unresolved: knownIds },
+      traces: EMPTY_TRACES,
+      copies: EMPTY_COPIES,
+      exceptions: [],
+    },
+    trouble: null,
+    flag: null,
+    unproven: 0,
+    newcomerRounds: 0,
+    heldSinceMs: null,
+    lookNow: false,
+    verdict: null,
+  };
+}
+
+/** The next thing to do, from the state and the real time alone. */
+export function nextCommand(lane: LaneState, realNowMs: number): Command {
+  if (lane.phase === 'ended') return { do: 'end' };
+  if (lane.heldSinceMs !== null) return { do: 'wait', untilMs: null, summary: 'held by an operator' };
+  const now = virtualAt(lane.clock, realNowMs);
+  if (lane.trouble !== null && now < lane.trouble.nextProbeAtMs && !lane.lookNow) {
+    const until = lane.trouble.nextProbeAtMs;
+    return { do: 'wait', untilMs: until, summary: `${lane.trouble.reason}; tries again ${formatInstant(until)}` };
+  }
+  switch (lane.phase) {
+    case 'resolving':
+      return { do: 'resolve' };
+    case 'stopped':
+      return { do: 'wait', untilMs: null, summary: 'waits for an operator before anything is deleted' };
+    case 'deleting':
+      return { do: 'delete' };
+    case 'verifying':
+      return { do: 'verify' };
+    case 'waiting': {
+      const until = lane.nextCheckAtMs ?? now;
+      if (lane.lookNow || now >= until) return { do: 'verify' };
+      return { do: 'wait', untilMs: until, summary: `until ${formatInstant(until)}` };
+    }
+  }
+}
+
+/** The lane as it hands an activity to a worker. */
+export function begun(lane: LaneState, command: 'resolve' | 'delete' | 'verify'): LaneState {
+  return { ...lane, step: lane.step + 1, phase: command === 'verify' ? 'verifying' : lane.phase };
+}
+
+export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean): LaneState {
+  const base: LaneState = {
+    ...healed(lane),
+    clock: answer.clock,
+    policy: answer.policy,
+    searched: answer.searched,
+    book: answer.book,
+    figures: figuresOf(answer),
+    batches: answer.batches,
+    nextBatch: 0,
+    cleanReads: answer.cleanReads,
+    lastCountedAtMs: answer.cleanReads > 0 ? answer.atMs : null,
+    nextCheckAtMs: answer.nextCheckAtMs,
+  };
+  if (dryRun) return { ...base, phase: 'ended', nextCheckAtMs: null };
+  if (answer.stop !== null) {
+    const flag = { reason: 'approval', text: answer.stop, sinceMs: answer.atMs };
+    return { ...base, phase: 'stopped', nextCheckAtMs: null, flag };
+  }
+  if (answer.batches.length > 0) return { ...base, phase: 'deleting', round: 1, nextCheckAtMs: null };
+  return { ...base, phase: 'waiting' };
+}
+
+export function deleted(lane: LaneState, answer: DeleteAnswer): LaneState {
+  const nextBatch = lane.nextBatch + 1;
+  const next: LaneState = {
+    ...healed(lane),
+    nextBatch,
+    settledAtMs: latest(lane.settledAtMs, answer.settledAtMs),
+    nextCheckAtMs: latest(lane.nextCheckAtMs, answer.nextCheckAtMs),
+  };
+  if (nextBatch < lane.batches.length) return next;
+  // Nothing was left to submit in the whole round: the read that proves it needs no waiting window.
+  return { ...next, phase: 'waiting', nextCheckAtMs: next.nextCheckAtMs ?? answer.atMs };
+}
+
+export function verified(lane: LaneState, answer: VerifyAnswer, random: number): LaneState {
+  const base: LaneState = {
+    ...healed(lane),
+    book: answer.book,
+    figures: figuresOf(answer),
+    // A read that proved nothing leaves the round as it was, so that a retry still knows what to submit.
+    batches: answer.kind === 'inconclusive' ? lane.batches : answer.batches,
+    cleanReads: answer.cleanReads,
+    lastCountedAtMs: answer.lastCountedAtMs,
+    lastRead: answer.why,
+    nextCheckAtMs: answer.nextCheckAtMs,
+    phase: 'waiting',
+    lookNow: false,
+    unproven: 0,
+  };
+  if (answer.verdict !== null) {
+    return { ...base, phase: 'ended', verdict: answer.verdict, nextCheckAtMs: null, flag: null };
+  }
+  if (answer.kind === 'inconclusive') {
+    const unproven = lane.unproven + 1;
+    const nextCheckAtMs = Math.max(answer.nextCheckAtMs, answer.atMs + probeDelayMs(unproven, random));
+    const text = `the latest ${unproven} reads proved nothing (${answer.why ?? 'no reason given'}); reads go on`;
+    const flag = unproven >= 3 ? raised(lane, 'inconclusive', text, answer.atMs) : lane.flag;
+    return { ...base, unproven, nextCheckAtMs, flag };
+  }
+  if (!answer.resubmit) return { ...base, flag: null };
+  const round = lane.round + 1;
+  const newcomerRounds = answer.kind === 'newcomers' ? lane.newcomerRounds + 1 : 0;
+  const most = lane.policy?.flagAfterRounds ?? 3;
+  const left = answer.batches.reduce((sum, count) => sum + count, 0);
+  let flag: Flag | null = null;
+  if (newcomerRounds >= most) {
+    flag = raised(lane, 'new-traces', 'a source still writes traces of this person; stop it', answer.atMs);
+  } else if (round > most) {
+    const text = `${formatTraces(left)} survived ${lane.round} rounds; submitted again each round; ask the store's support`;
+    flag = raised(lane, 'survivors', text, answer.atMs);
+  }
+  return {
+    ...base,
+    phase: 'deleting',
+    round,
+    nextBatch: 0,
+    // What was submitted before has settled; the new round's receipts say when it settles again.
+    settledAtMs: null,
+    nextCheckAtMs: null,
+    newcomerRounds,
+    flag,
+  };
+}
+
+/** The lane after a step that could not be done: it keeps its phase and probes again with back-off. */
+export function troubled(lane: LaneState, trouble: Trouble, random: number): LaneState {
+  const probes = lane.trouble?.kind === trouble.reason ? lane.trouble.probes + 1 : 0;
+  const nextProbeAtMs = Math.max(trouble.notBeforeMs ?? 0, trouble.atMs + probeDelayMs(probes, random));
+  const sinceMs = lane.trouble?.sinceMs ?? trouble.atMs;
+  return {
+    ...lane,
+    clock: trouble.clock ?? lane.clock,
+    lookNow: false,
+    trouble: { kind: trouble.reason, reason: trouble.reason, text: trouble.text, sinceMs, probes, nextProbeAtMs },
+  };
+}
+
+/** The lane after an abandon: whatever was not proven counts as abandoned. */
+export function abandoned(lane: LaneState): LaneState {
+  const { traces, copies } = lane.figures;
+  return {
+    ...lane,
+    phase: 'ended',
+    verdict: 'abandoned',
+    figures: { ...lane.figures, traces: abandonTraces(traces), copies: abandonCopies(copies) },
+    nextCheckAtMs: null,
+    heldSinceMs: null,
+    trouble: null,
+    flag: null,
+    lookNow: false,
+  };
+}
+
+/** @returns why a verb does not apply to a lane, or null when it does. */
+export function refusal(lane: LaneState, verb: VerbName): string | null {
+  if (lane.phase === 'ended') return `${lane.connection} has ended`;
+  const held = lane.heldSinceMs !== null;
+  if (verb === 'hold') return held ? `${lane.connection} is held already` : null;
+  if (verb === 'release') return held ? null : `${lane.connection} is not held`;
+  if (held && verb !== 'abandon') return `${lane.connection} is held; release it first`;
+  if (verb === 'checkNow' && lane.phase === 'stopped') return `${lane.connection} waits before its first delete`;
+  return null;
+}
+
+/** The lane after a verb that applies to it, and what will happen now. */
+export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): readonly [LaneState, string] {
+  const now = virtualAt(lane.clock, realNowMs);
+  const say = (state: LaneState, text: string): readonly [LaneState, string] => [state, `${lane.connection}: ${text}`];
+  const submitted = lane.round > 0 ? '; what was submitted already cannot be recalled' : '';
+  switch (verb) {
+    case 'hold':
+      return say({ ...lane, heldSinceMs: now }, `stops before its next API call${submitted}`);
+    case 'release':
+      return say({ ...lane, heldSinceMs: null }, 'goes on');
+    case 'abandon':
+      return say(abandoned(lane), `ends without proof${submitted}`);
+    case 'checkNow':
+      if (lane.phase === 'waiting') return say({ ...lane, lookNow: true }, 'reads now; counts only if it may');
+      if (lane.trouble !== null) return say({ ...lane, lookNow: true }, 'tries again now');
+      return say(lane, 'is at work already; it reads as soon as it can');
+    case 'retry':
+      if (lane.phase === 'stopped') return say({ ...lane, phase: 'resolving', flag: null }, 'plans again');
+      if (lane.phase === 'waiting' && lane.batches.length > 0) {
+        const again: LaneState = {
+          ...lane,
+          phase: 'deleting',
+          round: lane.round + 1,
+          nextBatch: 0,
+          trouble: null,
+          lookNow: false,
+          cleanReads: 0,
+          lastCountedAtMs: null,
+        };
+        return say(again, `submits again what is still readable, now (round ${again.round})`);
+      }
+      if (lane.phase === 'waiting') return say({ ...lane, lookNow: true }, 'has nothing left to submit; reads now');
+      if (lane.trouble !== null) return say({ ...lane, lookNow: true }, 'tries again now');
+      return say(lane, 'is at work already');
+  }
+}
+
+/** How long the store may be out of reach before an operator is asked for. */
+const PATIENCE_MS = HOUR_MS;
+
+/** Troubles that pass by themselves as a rule. */
+const PASSING: readonly TroubleReason[] = ['unreachable', 'throttled', 'worker-lost'];
+
+/** What an operator should know now, or null. */
+export function attentionOf(lane: LaneState, realNowMs: number): (Flag & { readonly next: string }) | null {
+  if (lane.phase === 'ended') return null;
+  const { trouble } = lane;
+  if (trouble !== null) {
+    const now = virtualAt(lane.clock, realNowMs);
+    if (!PASSING.includes(trouble.kind) || now - trouble.sinceMs >= PATIENCE_MS) {
+      return { ...trouble, next: `${trouble.text}; tries again by itself ${formatInstant(trouble.nextProbeAtMs)}` };
+    }
+  }
+  return lane.flag === null ? null : { ...lane.flag, next: lane.flag.text };
+}
+
+export function statusOf(lane: LaneState, realNowMs: number): Status {
+  if (lane.verdict !== null) return lane.verdict;
+  if (lane.phase === 'ended') return 'planning';
+  if (lane.heldSinceMs !== null) return 'held';
+  if (lane.phase === 'stopped') return 'awaiting-approval';
+  if (attentionOf(lane, realNowMs) !== null) return 'needs-operator';
+  switch (lane.phase) {
+    case 'resolving':
+      return 'planning';
+    case 'deleting':
+      return 'erasing';
+    case 'waiting':
+      return 'waiting';
+    case 'verifying':
+      return 'verifying';
+  }
+}
+
+/** The lane as `--json` shows it. */
+export function connectionStatus(lane: LaneState, realNowMs: number): ConnectionStatus {
+  const attention = attentionOf(lane, realNowMs);
+  const next = lane.heldSinceMs !== null ? null : (lane.trouble?.nextProbeAtMs ?? lane.nextCheckAtMs);
+  const { given, traces, copies } = lane.figures;
+  return {
+    status: statusOf(lane, realNowMs),
+    round: lane.round,
+    nextCheckAt: next === null ? null : new Date(next).toISOString(),
+    attention:
+      attention === null
+        ? null
+        : { reason: attention.reason, since: new Date(attention.sinceMs).toISOString(), next: attention.next },
+    searched: Object.fromEntries(Object.entries(lane.searched).map(([kind, keys]) => [kind, [...keys]])),
+    given,
+    traces,
+    copies: { ...copies, notExamined: [...copies.notExamined] },
+    cleanReads: lane.cleanReads,
+    cleanReadsWanted: lane.policy?.cleanReads ?? 2,
+    lastRead: lane.lastRead,
+  };
+}
+
+function raised(lane: LaneState, reason: string, text: string, atMs: number): Flag {
+  return { reason, text, sinceMs: lane.flag?.reason === reason ? lane.flag.sinceMs : atMs };
+}
+
+function healed(lane: LaneState): LaneState {
+  return { ...lane, trouble: null, lookNow: false };
+}
+
+function figuresOf({ given, traces, copies, exceptions }: LaneFigures): LaneFigures {
+  return { given, traces, copies, exceptions };
+}
+
+function latest(a: number | null, b: number | null): number | null {
+  if (a === null) return b;
+  return b === null ? a : Math.max(a, b);
+}

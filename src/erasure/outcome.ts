@@ -1,0 +1,105 @@
+import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
+
+/** Ends of a lane and of a request. Nothing else ends one. */
+export const VERDICTS = ['abandoned', 'verified-with-exceptions', 'verified', 'nothing-found'] as const;
+export type Verdict = (typeof VERDICTS)[number];
+
+/**
+ * Every status, worst first: the request shows the worst status of its lanes (P30). A lane that is still open stands
+ * above every end, since a request with an open lane has not ended.
+ */
+export const STATUSES = [
+  'needs-operator',
+  'awaiting-approval',
+  'held',
+  'planning',
+  'erasing',
+  'verifying',
+  'waiting',
+  ...VERDICTS,
+] as const;
+export type Status = (typeof STATUSES)[number];
+
+export function isVerdict(status: Status): status is Verdict {
+  return (VERDICTS as readonly string[]).includes(status);
+}
+
+/** The worst of several statuses by the written order; of none: `planning`. */
+export function worstStatus(statuses: readonly Status[]): Status {
+  return STATUSES.find((status) => statuses.includes(status)) ?? 'planning';
+}
+
+/** Why a verdict is not plainly `verified`: what was not, or could not be, proven erased (P1). */
+export interface LaneException {
+  readonly kind: ExceptionKind;
+  /** How many traces, ids, copies or identifiers it concerns. */
+  readonly count: number;
+  /** For a person, without personal data. */
+  readonly text: string;
+}
+
+export const EXCEPTION_KINDS = [
+  'survived',
+  'shared',
+  'linked',
+  'foreign',
+  'inconclusive',
+  'unresolved',
+  'unsearchable',
+  'no-control',
+  'single-path',
+  'manual-copies',
+  'out-of-reach',
+  'inconclusive-copies',
+  'not-examined',
+  'new-traces',
+] as const;
+export type ExceptionKind = (typeof EXCEPTION_KINDS)[number];
+
+/**
+ * What a lane may truthfully say at its end (P1). The exceptions are derived from the ledgers by the activity that
+ * made the last read, less what the controller accepted beforehand.
+ */
+export function verdictOf(traces: TraceLedger, given: GivenLedger, exceptions: readonly LaneException[]): Verdict {
+  if (exceptions.length > 0) return 'verified-with-exceptions';
+  return traces.matched === 0 && given.resolved === 0 ? 'nothing-found' : 'verified';
+}
+
+/**
+ * The exceptions that follow from the sums alone.
+ *
+ * @param accepted limits the controller accepted in the config, by name of copy kind or exception kind; they are
+ *   listed in the evidence and are no exception.
+ */
+export function exceptionsFromLedgers(
+  given: GivenLedger,
+  traces: TraceLedger,
+  copies: CopyLedger,
+  accepted: readonly string[],
+): readonly LaneException[] {
+  const notExamined = copies.notExamined.filter((kind) => !accepted.includes(kind));
+  const rows: readonly LaneException[] = [
+    { kind: 'survived', count: traces.survived, text: `${traces.survived} submitted and still readable` },
+    { kind: 'shared', count: traces.shared, text: `${traces.shared} carry other people too and were kept` },
+    {
+      kind: 'linked',
+      count: traces.linked,
+      text: `${traces.linked} given, carry nobody's identifier, and were kept for want of consent`,
+    },
+    { kind: 'inconclusive', count: traces.inconclusive, text: `${traces.inconclusive} could not be read either way` },
+    { kind: 'unresolved', count: given.unresolved, text: `${given.unresolved} ids given could not be looked up` },
+    {
+      kind: 'manual-copies',
+      count: copies.manual,
+      text: `${copies.manual} copies elsewhere in the store must be erased by hand`,
+    },
+    { kind: 'out-of-reach', count: copies.outOfReach, text: `${copies.outOfReach} copies are outside the store's API` },
+    {
+      kind: 'inconclusive-copies',
+      count: copies.inconclusive,
+      text: `${copies.inconclusive} copies could not be read either way`,
+    },
+    { kind: 'not-examined', count: notExamined.length, text: `not examined: ${notExamined.join(', ')}` },
+  ];
+  return rows.filter((row) => row.count > 0 && !accepted.includes(row.kind));
+}

@@ -1,0 +1,67 @@
+import type { Identifier } from './request.ts';
+
+/** A person value as a read showed it; the store port's `PersonValue` has this shape. */
+export interface Value {
+  readonly kind: string;
+  readonly text: string;
+}
+
+/** The spellings of each kind that name the subject; nothing else does (P15). */
+export type SubjectVariants = ReadonlyMap<string, ReadonlySet<string>>;
+
+/**
+ * The exact spellings that count as the subject.
+ *
+ * @param caseInsensitive kinds declared so in the config: their lower-case spelling counts too. No other folding is
+ *   done: two user ids that differ in case are two people.
+ */
+export function subjectVariants(subject: readonly Identifier[], caseInsensitive: ReadonlySet<string>): SubjectVariants {
+  const variants = new Map<string, Set<string>>();
+  for (const { kind, value } of subject) {
+    const of = variants.get(kind) ?? new Set<string>();
+    of.add(value);
+    if (caseInsensitive.has(kind)) of.add(value.toLowerCase());
+    variants.set(kind, of);
+  }
+  return variants;
+}
+
+/** Whose a trace is, going by every value on every one of its runs. */
+export type Owner =
+  /** The subject's alone. */
+  | 'subject'
+  /** Carries no identifier at all. */
+  | 'nobody'
+  /** Carries identifiers, none of them the subject's. */
+  | 'others'
+  /** The subject's and somebody else's, or too unclear to tell apart. */
+  | 'mixed';
+
+/**
+ * Decides whose a trace is (P15 to P17).
+ *
+ * A value of a kind that the request names is the subject's or somebody else's. Of a kind that the request does not
+ * name one value tells nothing, since most people have both a user id and an e-mail address; two different ones are two
+ * people.
+ *
+ * @param cutLength length at which the store cuts values, or null: a value of that length may be anybody's.
+ */
+export function ownerOf(values: readonly Value[], variants: SubjectVariants, cutLength: number | null): Owner {
+  let subject = false;
+  let others = false;
+  let unclear = false;
+  const unnamed = new Map<string, string>();
+  for (const { kind, text } of values) {
+    const of = variants.get(kind);
+    if (of === undefined) {
+      const seen = unnamed.get(kind);
+      if (seen !== undefined && seen !== text) others = true;
+      unnamed.set(kind, text);
+    } else if (cutLength !== null && text.length >= cutLength) unclear = true;
+    else if (of.has(text)) subject = true;
+    else others = true;
+  }
+  if (unclear) return 'mixed';
+  if (subject) return others ? 'mixed' : 'subject';
+  return others || unnamed.size > 0 ? 'others' : 'nobody';
+}

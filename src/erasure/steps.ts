@@ -1,0 +1,186 @@
+import type { Clock } from './clock.ts';
+import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
+import type { LaneException, Verdict } from './outcome.ts';
+import type { Identifier } from './request.ts';
+
+/** An encrypted blob in the vault. History holds this reference, never what is inside. */
+export interface BlobRef {
+  /** Path below the request's folder. */
+  readonly name: string;
+  /** SHA-256 of the plain content, hex. Reveals nothing of use: the content holds random ids and times. */
+  readonly digest: string;
+}
+
+/** Why a store, or our own room, kept a step from being done. Values, not errors: they flag the lane and heal. */
+export const TROUBLES = [
+  'unreachable',
+  'throttled',
+  'denied',
+  'rejected',
+  'gone',
+  'contract-broken',
+  'no-projects',
+  'vault-lost',
+  'worker-lost',
+  'internal',
+] as const;
+export type TroubleReason = (typeof TROUBLES)[number];
+
+export interface Trouble {
+  readonly kind: 'trouble';
+  readonly reason: TroubleReason;
+  /** For an operator: what happened and what to do. Without personal data and without the vendor's words (P31). */
+  readonly text: string;
+  /** Virtual epoch milliseconds before which another try is pointless, for instance `Retry-After`; null: unknown. */
+  readonly notBeforeMs: number | null;
+  /** Virtual epoch milliseconds. */
+  readonly atMs: number;
+  /** The clock the worker runs on, so that a lane can wait even when nothing was ever planned. */
+  readonly clock: Clock;
+}
+
+/** What every activity of a lane is told. */
+export interface StepInput {
+  readonly requestId: string;
+  readonly connection: string;
+  /** Counts the lane's activities; names the step's record entries, so that a repeat replaces and never doubles. */
+  readonly step: number;
+  readonly subject: readonly Identifier[];
+}
+
+/** Numbers that describe a lane after a step; the same in every answer. */
+export interface LaneFigures {
+  readonly given: GivenLedger;
+  readonly traces: TraceLedger;
+  readonly copies: CopyLedger;
+  readonly exceptions: readonly LaneException[];
+}
+
+/** Rules of the lane that may change between releases or configs; recorded once, by the plan. */
+export interface LanePolicy {
+  readonly cleanReads: number;
+  readonly flagAfterRounds: number;
+}
+
+export interface ResolveInput extends StepInput {
+  readonly known: readonly string[];
+  readonly acceptUnlabelled: number;
+  readonly expectAtMost: number | null;
+  readonly receivedAtMs: number;
+  readonly dueAtMs: number;
+  readonly dryRun: boolean;
+  /** See `EraseInput.scopeDigest`; for the record. */
+  readonly scopeDigest: string;
+  /** All connections of the request, for the record. */
+  readonly connections: readonly string[];
+  readonly workflowId: string;
+}
+
+export interface ResolveAnswer extends LaneFigures {
+  readonly kind: 'planned';
+  readonly atMs: number;
+  readonly clock: Clock;
+  readonly policy: LanePolicy;
+  /** Kinds of identifiers and the keys they were searched by; an empty list is "not searchable here" (P8). */
+  readonly searched: Readonly<Record<string, readonly string[]>>;
+  readonly book: BlobRef;
+  /** Traces per delete call of round 1. */
+  readonly batches: readonly number[];
+  /** Set when nothing may be deleted before a person has looked: why, and what to do. */
+  readonly stop: string | null;
+  /** When to read again if nothing is submitted, virtual epoch milliseconds. */
+  readonly nextCheckAtMs: number;
+  /** Whether this read counts as the first clean one, which only a plan without traces can. */
+  readonly cleanReads: number;
+}
+
+export interface DeleteInput extends StepInput {
+  readonly round: number;
+  /** Index into the round's batches, from 0. */
+  readonly batch: number;
+  readonly book: BlobRef;
+}
+
+export interface DeleteAnswer {
+  readonly kind: 'submitted';
+  readonly atMs: number;
+  /** Ids the store acknowledged. */
+  readonly submitted: number;
+  /** Ids no longer readable when we looked just before the call. */
+  readonly absent: number;
+  /** Ids pulled because owner or project had changed (P14). */
+  readonly pulled: number;
+  /** From when a read may count for these ids, virtual epoch milliseconds; null when nothing was submitted. */
+  readonly settledAtMs: number | null;
+  /** When the lane should read, jitter included; null when nothing was submitted. */
+  readonly nextCheckAtMs: number | null;
+}
+
+export interface VerifyInput extends StepInput {
+  readonly round: number;
+  readonly book: BlobRef;
+  /** From when a read may count; null when nothing was ever submitted. */
+  readonly settledAtMs: number | null;
+  readonly lastCountedAtMs: number | null;
+  readonly cleanReads: number;
+}
+
+export interface VerifyAnswer extends LaneFigures {
+  readonly kind: 'clean' | 'survivors' | 'newcomers' | 'inconclusive' | 'no-control';
+  readonly atMs: number;
+  /** Whether the read counts towards the verdict, and if not, why not (P3). */
+  readonly counted: boolean;
+  readonly why: string | null;
+  readonly cleanReads: number;
+  readonly lastCountedAtMs: number | null;
+  readonly book: BlobRef;
+  /** Delete calls, in traces each, that would submit all that is still readable; empty when nothing is. */
+  readonly batches: readonly number[];
+  /** Whether the store's window has passed over them, so that the next round begins now. */
+  readonly resubmit: boolean;
+  /** When to read again, virtual epoch milliseconds; ignored when the lane has ended. */
+  readonly nextCheckAtMs: number;
+  /** Set when the lane may end. */
+  readonly verdict: Verdict | null;
+}
+
+export interface SealInput {
+  readonly requestId: string;
+  readonly workflowId: string;
+  readonly verdict: Verdict;
+  readonly dryRun: boolean;
+  readonly lanes: Readonly<Record<string, LaneFigures & { readonly verdict: Verdict | null; readonly round: number }>>;
+  /** Operator messages in the order in which they were taken. */
+  readonly verbs: readonly RecordedVerb[];
+}
+
+export type SealAnswer =
+  | {
+      readonly kind: 'sealed';
+      readonly atMs: number;
+      /** SHA-256 of the canonical record, hex. */ readonly digest: string;
+    }
+  | Trouble;
+
+/** An operator's message as the record keeps it. */
+export interface RecordedVerb {
+  readonly verb: string;
+  readonly requestedBy: string;
+  readonly reason: string;
+  readonly connection: string | null;
+  readonly atMs: number;
+  /** False when it was refused or did not apply. */
+  readonly applied: boolean;
+}
+
+/** The activities of one connection's task queue. Each is named in the history by these keys. */
+export interface LaneActivities {
+  resolveIds(input: ResolveInput): Promise<ResolveAnswer | Trouble>;
+  deleteBatch(input: DeleteInput): Promise<DeleteAnswer | Trouble>;
+  verifyAbsence(input: VerifyInput): Promise<VerifyAnswer | Trouble>;
+}
+
+/** The activities of the request's own task queue. */
+export interface RequestActivities {
+  sealRecord(input: SealInput): Promise<SealAnswer>;
+}

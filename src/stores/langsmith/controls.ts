@@ -1,0 +1,164 @@
+import type { Control, ControlQuery, ControlsFound, PersonValue, Row, Window } from '../port.ts';
+import type { LangSmithApi, Tally } from './api.ts';
+import type { LangSmithConnection } from './config.ts';
+import { hasKey, or } from './filter.ts';
+import type { Reader } from './reads.ts';
+import { chunks, keyOf, MOST_PROJECTS, unique } from './reads.ts';
+import type { WireRun } from './schemas.ts';
+import { bareKey, rowOf } from './schemas.ts';
+
+/** What controls are looked for with. */
+export interface ControlSources {
+  readonly api: LangSmithApi;
+  readonly config: LangSmithConnection;
+  readonly reader: Reader;
+  /** Projects seen to hold runs, for the life of the connection. */
+  readonly filled: Set<string>;
+}
+
+/** Calls that one search for controls may make. */
+const MOST_CALLS = 30;
+
+/**
+ * Offers live runs of other people, per project, key and class of value, the oldest that were read first. One broad call
+ * first; what it leaves uncovered, because busy projects fill its page, is asked for more narrowly. Where a project and
+ * key have no run at all, nothing is offered, and a project without any such run is named as silent.
+ */
+export async function findControls(
+  sources: ControlSources,
+  { projects, terms, window, want, exclude, progress }: ControlQuery,
+): Promise<ControlsFound> {
+  const { api, config, reader } = sources;
+  const tally = api.tally(progress);
+  const keys = unique(terms.flatMap((term) => term.keys));
+  const pool = new Pool(keys, want, exclude);
+  let calls = 0;
+  const ask = async (projectIds: readonly string[], some: readonly string[]): Promise<boolean> => {
+    calls += 1;
+    const filter = or(some.map((key) => hasKey(bareKey(key))));
+    const { runs, complete } = await reader.runs(tally, { projectIds, window, filter, mostPages: 1 });
+    const carries = ({ metadata }: WireRun): boolean => some.some((key) => Object.hasOwn(metadata ?? {}, bareKey(key)));
+    if (runs.length > 0 && !runs.some(carries)) {
+      throw api.broken(tally, reader.route, 'runs came back without the keys asked for: the store ignored the filter');
+    }
+    pool.add(runs.map((run) => rowOf(run, config.identifiers)));
+    return complete;
+  };
+  const everyId = projects.map(({ id }) => id);
+  for (const projectIds of chunks(everyId, MOST_PROJECTS)) {
+    let complete = await ask(projectIds, keys);
+    let open = projectIds.filter((id) => pool.uncovered(id).length > 0);
+    while (!complete && open.length > 0 && calls < MOST_CALLS) {
+      const before = open.length;
+      complete = await ask(open, unique(open.flatMap((id) => pool.uncovered(id))));
+      open = open.filter((id) => pool.uncovered(id).length > 0);
+      if (open.length === before) break;
+    }
+    if (complete) continue;
+    for (const projectId of open) {
+      for (const key of pool.uncovered(projectId)) if (calls < MOST_CALLS) await ask([projectId], [key]);
+    }
+  }
+  const silent = everyId.filter((id) => !pool.speaks(id));
+  const holding = await projectsWithRuns(sources, tally, silent, window);
+  return {
+    controls: pool.offer(),
+    silent: silent.map((projectId) => ({ projectId, holdsRuns: holding.has(projectId) })),
+    reports: [tally.report('controls', window)],
+  };
+}
+
+/**
+ * Which of the projects hold any run. Those seen to hold some are remembered: that one was emptied since would only make
+ * a verdict more careful. What the bounded calls leave open counts as holding runs, for the same reason.
+ */
+async function projectsWithRuns(
+  { reader, filled }: ControlSources,
+  tally: Tally,
+  projectIds: readonly string[],
+  window: Window,
+): Promise<ReadonlySet<string>> {
+  const open = new Set(projectIds.filter((id) => !filled.has(id)));
+  let calls = 0;
+  for (const some of chunks([...open], MOST_PROJECTS)) {
+    const { runs, complete } = await reader.runs(tally, { projectIds: some, window, mostPages: 1 });
+    for (const { project_id: id } of runs) filled.add(id);
+    for (const id of some) if (complete || filled.has(id)) open.delete(id);
+  }
+  for (const id of open) {
+    if (calls >= MOST_CALLS) break;
+    calls += 1;
+    const { runs } = await reader.runs(tally, { projectIds: [id], window, mostPages: 1, pageSize: 1 });
+    if (runs.length > 0) filled.add(id);
+    open.delete(id);
+  }
+  return new Set(projectIds.filter((id) => filled.has(id) || open.has(id)));
+}
+
+/** Candidates by project, key and class of value. */
+class Pool {
+  readonly #keys: readonly string[];
+  readonly #want: number;
+  readonly #exclude: (row: Row) => boolean;
+  readonly #rows = new Map<string, Row>();
+  /** Traces with any run that may not serve: the whole trace may not. */
+  readonly #barred = new Set<string>();
+  readonly #speaking = new Set<string>();
+
+  constructor(keys: readonly string[], want: number, exclude: (row: Row) => boolean) {
+    this.#keys = keys;
+    this.#want = want;
+    this.#exclude = exclude;
+  }
+
+  add(rows: readonly Row[]): void {
+    for (const row of rows) {
+      this.#rows.set(keyOf(row), row);
+      if (this.#exclude(row)) this.#barred.add(row.traceId);
+      if (row.persons.some(({ key }) => this.#keys.includes(key))) this.#speaking.add(row.projectId);
+    }
+  }
+
+  /** Whether any run of the project carries any of the keys. */
+  speaks(projectId: string): boolean {
+    return this.#speaking.has(projectId);
+  }
+
+  /** Keys for which a project has fewer controls than wanted. */
+  uncovered(projectId: string): string[] {
+    const offered = this.offer().filter((control) => control.projectId === projectId);
+    return this.#keys.filter((key) => offered.filter(({ value }) => value.key === key).length < this.#want);
+  }
+
+  /**
+   * Oldest first, as a control near the window's old end proves the window; at most one run per trace and group. The
+   * first of every class come before the second of any, so that whoever takes a few gets all classes.
+   */
+  offer(): Control[] {
+    const groups = new Map<string, Control[]>();
+    const oldest = [...this.#rows.values()].sort((a, b) => (a.startMs ?? Infinity) - (b.startMs ?? Infinity));
+    for (const row of oldest) {
+      if (this.#barred.has(row.traceId)) continue;
+      for (const value of row.persons) {
+        if (!this.#keys.includes(value.key) || value.text === '') continue;
+        const name = JSON.stringify([row.projectId, value.key, classOf(value)]);
+        const group = groups.get(name) ?? [];
+        groups.set(name, group);
+        if (group.length >= this.#want || group.some(({ traceId }) => traceId === row.traceId)) continue;
+        const { projectId, traceId, runId, startMs } = row;
+        group.push({ projectId, traceId, runId, value, startMs });
+      }
+    }
+    return Array.from({ length: this.#want }, (_, turn) =>
+      [...groups.values()].flatMap((group) => group[turn] ?? []),
+    ).flat();
+  }
+}
+
+/** Classes of values that a search may treat apart (P6). */
+function classOf({ text, numeric }: PersonValue): string {
+  if (numeric) return 'number';
+  if (/^-?\d+$/.test(text)) return 'digits';
+  if (/["\\]/.test(text)) return 'quoted';
+  return /^[\x20-\x7e]*$/.test(text) ? 'plain' : 'unicode';
+}

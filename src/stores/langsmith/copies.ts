@@ -1,0 +1,365 @@
+import { StoreError } from '../port.ts';
+import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
+import { instantOf } from './schemas.ts';
+import {
+  bulkExportsSchema,
+  exampleContentSchema,
+  examplesSchema,
+  feedbackSchema,
+  queueItemsSchema,
+  queuesSchema,
+  rulesSchema,
+  sharedSchema,
+} from './schemas.ts';
+import type { LangSmithApi, Tally } from './api.ts';
+import type { Projects } from './projects.ts';
+import type { Reader } from './reads.ts';
+import { chunks, unique } from './reads.ts';
+
+/** Dataset examples paged through for one person; the route takes 5,000 calls a minute, the person's request waits. */
+const MOST_EXAMPLES = 50_000;
+const PAGE = 100;
+/** Runs named in one query string. */
+const MOST_IN_URL = 50;
+/** Items of one annotation queue that are looked through. */
+const MOST_QUEUE_ITEMS = 20_000;
+const QUEUE_STATUSES = ['needs_my_review', 'needs_others_review', 'archived'] as const;
+
+/** What the copies are looked for with. */
+export interface CopySources {
+  readonly api: LangSmithApi;
+  readonly projects: Projects;
+  readonly reader: Reader;
+}
+
+/**
+ * Finds copies of traces elsewhere in the workspace, before the traces are deleted: afterwards nothing leads to them.
+ *
+ * Ids of copies name what is needed to look at them again and to erase them:
+ * `dataset-examples` dataset/example/created (epoch ms, or 0) · `public-shares` trace · `annotation-queue-entries`
+ * queue/run · `feedback` run/feedback.
+ */
+export async function findCopies(
+  { api, projects, reader }: CopySources,
+  traces: readonly TraceKey[],
+  rows: readonly Row[],
+  progress: Progress,
+): Promise<CopiesFound> {
+  const traceOfRun = new Map(rows.map(({ runId, traceId }) => [runId, traceId]));
+  for (const { traceId } of traces) traceOfRun.set(traceId, traceId);
+  const projectIds = new Set(traces.map(({ projectId }) => projectId));
+  const copies: Copy[] = [];
+  const outOfReach: { kind: string; count: number }[] = [];
+  const notExamined: { kind: string; why: string }[] = [];
+  const reports: ReadReport[] = [];
+
+  const part = async (kind: string, examine: (tally: Tally) => Promise<void>): Promise<void> => {
+    const tally = api.tally(progress);
+    try {
+      await examine(tally);
+    } catch (error) {
+      const why = unavailable(error);
+      if (why === null) throw error;
+      notExamined.push({ kind, why });
+    } finally {
+      if (tally.calls > 0) reports.push(tally.report('copies', null));
+    }
+  };
+
+  await part('dataset-examples', async (tally) => {
+    for (const example of await examplesOf(api, tally)) {
+      const { source_trace_id: trace, source_run_id: run } = example;
+      const traceId = traceOfRun.get(trace ?? '') ?? traceOfRun.get(run ?? '');
+      if (traceId === undefined) continue;
+      const id = `${example.dataset_id}/${example.id}/${instantOf(example.created_at) ?? 0}`;
+      copies.push({ kind: 'dataset-examples', id, traceId });
+    }
+  });
+
+  await part('public-shares', async (tally) => {
+    const marked = rows.filter(({ marks }) => marks.shared).map(({ traceId }) => traceId);
+    let listed: string[] = [];
+    try {
+      listed = (await sharedRuns(api, tally)).flatMap((run) => traceOfRun.get(run) ?? []);
+    } catch (error) {
+      // The runs' own marks are documented to tell all; the workspace's list is a second witness.
+      if (unavailable(error) === null) throw error;
+    }
+    for (const traceId of unique([...marked, ...listed])) copies.push({ kind: 'public-shares', id: traceId, traceId });
+  });
+
+  await part('annotation-queue-entries', async (tally) => {
+    // The mark says that the run was queued at some time; the route per run says whether it is now.
+    for (const row of rows.filter(({ marks }) => marks.queued)) {
+      for (const queue of await queuesOf(api, tally, row.runId)) {
+        copies.push({ kind: 'annotation-queue-entries', id: `${queue}/${row.runId}`, traceId: row.traceId });
+      }
+    }
+  });
+
+  await part('feedback', async (tally) => {
+    const runs = rows.filter(({ marks }) => marks.feedback).map(({ runId }) => runId);
+    for (const { run_id: run, id } of await feedbackOn(api, tally, runs)) {
+      const traceId = traceOfRun.get(run ?? '');
+      if (traceId !== undefined) copies.push({ kind: 'feedback', id: `${run ?? ''}/${id}`, traceId });
+    }
+  });
+
+  await part('evaluator-traces', async (tally) => {
+    const { evaluatorId } = projects;
+    if (evaluatorId === null || traces.length === 0) return;
+    const window = { fromMs: 0, toMs: api.nowMs() + 7 * 86_400_000 };
+    const query = { projectIds: [evaluatorId], window, mostPages: 1, pageSize: 1 };
+    const { runs } = await reader.runs(tally, query);
+    const why = 'the evaluator project holds traces, and nothing links them to the traces they judged';
+    if (runs.length > 0) notExamined.push({ kind: 'evaluator-traces', why });
+  });
+
+  await part('bulk-exports', async (tally) => {
+    const call = { method: 'GET', path: '/api/v1/bulk-exports', shape: 'rest' } as const;
+    const exports = await api.call(tally, call, bulkExportsSchema);
+    const covering = exports.filter(({ session_id: project, start_time, end_time }) => {
+      const fromMs = instantOf(start_time) ?? Number.NEGATIVE_INFINITY;
+      const toMs = instantOf(end_time) ?? Number.POSITIVE_INFINITY;
+      const inTime = ({ startMs }: Row): boolean => startMs === null || (startMs >= fromMs && startMs <= toMs);
+      const ofProject = (projectId: string): boolean =>
+        project === null || project === undefined || project === projectId;
+      return rows.some((row) => projectIds.has(row.projectId) && ofProject(row.projectId) && inTime(row));
+    });
+    if (covering.length > 0) outOfReach.push({ kind: 'bulk-exports', count: covering.length });
+  });
+
+  await part('rule-outputs', async (tally) => {
+    const call = { method: 'GET', path: '/api/v1/runs/rules', shape: 'rest' } as const;
+    const rules = await api.call(tally, call, rulesSchema);
+    const count = rules.filter(
+      ({ session_id: project }) => project === null || project === undefined || projectIds.has(project),
+    ).length;
+    const why = `${count} automation rules act on runs of these projects; what they sent elsewhere cannot be read back`;
+    if (count > 0) notExamined.push({ kind: 'rule-outputs', why });
+  });
+
+  return { copies, outOfReach, notExamined, reports };
+}
+
+/**
+ * Looks at copies again, each by its own id. One whose route does not answer any more counts as still there: nothing
+ * showed that it is gone.
+ */
+export async function lookAgain(
+  api: LangSmithApi,
+  copies: readonly Copy[],
+  progress: Progress,
+): Promise<{ readonly left: readonly Copy[]; readonly reports: readonly ReadReport[] }> {
+  const left: Copy[] = [];
+  const reports: ReadReport[] = [];
+  const part = async (
+    kind: string,
+    look: (tally: Tally, some: readonly Copy[]) => Promise<readonly Copy[]>,
+  ): Promise<void> => {
+    const some = copies.filter((copy) => copy.kind === kind);
+    if (some.length === 0) return;
+    const tally = api.tally(progress);
+    try {
+      left.push(...(await look(tally, some)));
+    } catch (error) {
+      if (unavailable(error) === null) throw error;
+      left.push(...some);
+    } finally {
+      if (tally.calls > 0) reports.push(tally.report('copies', null));
+    }
+  };
+
+  await part('dataset-examples', async (tally, some) => {
+    const there = new Set<string>();
+    for (const copy of some) {
+      const [dataset = '', example = '', created = '0'] = copy.id.split('/');
+      // A soft delete, the SDK's default, leaves old versions readable: both the newest and the first are looked at.
+      const createdMs = Number(created);
+      const firstMs = Math.min(createdMs + 1000, api.nowMs());
+      for (const asOf of createdMs === 0 ? [null] : [null, new Date(firstMs).toISOString()]) {
+        if (await hasContent(api, tally, dataset, example, asOf)) there.add(copy.id);
+      }
+    }
+    return some.filter(({ id }) => there.has(id));
+  });
+  await part('public-shares', async (tally, some) => {
+    const shared = new Set(await sharedRuns(api, tally));
+    return some.filter(({ id, traceId }) => shared.has(id) || shared.has(traceId));
+  });
+  await part('annotation-queue-entries', async (tally, some) => {
+    const there = new Set<string>();
+    for (const queue of unique(some.map(({ id }) => id.split('/')[0] ?? ''))) {
+      for (const run of await queueRuns(api, tally, queue)) there.add(`${queue}/${run}`);
+    }
+    return some.filter(({ id }) => there.has(id));
+  });
+  await part('feedback', async (tally, some) => {
+    const runs = unique(some.map(({ id }) => id.split('/')[0] ?? ''));
+    const there = new Set((await feedbackOn(api, tally, runs)).map(({ id }) => id));
+    return some.filter(({ id }) => there.has(id.split('/')[1] ?? ''));
+  });
+  const kinds = new Set(['dataset-examples', 'public-shares', 'annotation-queue-entries', 'feedback']);
+  left.push(...copies.filter(({ kind }) => !kinds.has(kind)));
+  return { left, reports };
+}
+
+/** Reads a list by offset. @throws StoreError `gone` in spirit: see `TooMany`. */
+async function byOffset<T>(
+  api: LangSmithApi,
+  tally: Tally,
+  most: number,
+  route: string,
+  read: (offset: number) => Promise<readonly T[]>,
+  idOf: (row: T) => string,
+): Promise<T[]> {
+  return api.pages(
+    tally,
+    route,
+    async (cursor) => {
+      const offset = Number(cursor ?? '0');
+      const rows = await read(offset);
+      if (rows.length > 0 && offset + rows.length > most) throw new TooMany(`more than ${most} of them`);
+      return { rows, next: rows.length < PAGE ? null : String(offset + rows.length) };
+    },
+    idOf,
+  );
+}
+
+/** Thrown when a list is longer than what is read for one person. */
+class TooMany extends Error {}
+
+/** Why a kind could not be examined, when that is a property of the connection and not trouble that will pass. */
+function unavailable(error: unknown): string | null {
+  if (error instanceof TooMany) return error.message;
+  if (!(error instanceof StoreError)) return null;
+  if (error.reason === 'denied' && error.status === 403) return 'the key may not read them';
+  if (error.reason === 'gone') return 'this server does not offer the route';
+  if (error.reason === 'rejected') return 'this server refused the question';
+  return null;
+}
+
+const query = (offset: number): [string, string][] => [
+  ['offset', String(offset)],
+  ['limit', String(PAGE)],
+];
+
+/** No parameter searches by source, so all are paged through and matched here; content is not selected. */
+async function examplesOf(api: LangSmithApi, tally: Tally) {
+  const path = '/api/v1/examples';
+  const select = ['id', 'dataset_id', 'created_at', 'source_run_id', 'source_trace_id'].map(
+    (name): [string, string] => ['select', name],
+  );
+  return byOffset(
+    api,
+    tally,
+    MOST_EXAMPLES,
+    `GET ${path}`,
+    (offset) =>
+      api.call(tally, { method: 'GET', path, query: [...query(offset), ...select], shape: 'rest' }, examplesSchema),
+    ({ id }) => id,
+  );
+}
+
+async function hasContent(
+  api: LangSmithApi,
+  tally: Tally,
+  dataset: string,
+  example: string,
+  asOf: string | null,
+): Promise<boolean> {
+  const params: [string, string][] = [
+    ['dataset', dataset],
+    ['id', example],
+    ...['id', 'inputs', 'outputs', 'metadata'].map((name): [string, string] => ['select', name]),
+  ];
+  if (asOf !== null) params.push(['as_of', asOf]);
+  const call = { method: 'GET', path: '/api/v1/examples', query: params, shape: 'rest' } as const;
+  const rows = await api.call(tally, call, exampleContentSchema);
+  return rows.some(({ id, inputs, outputs, metadata }) => id === example && (inputs || outputs || metadata));
+}
+
+async function sharedRuns(api: LangSmithApi, tally: Tally): Promise<string[]> {
+  const path = '/api/v1/workspaces/current/shared';
+  const call = (offset: number) =>
+    api.call(tally, { method: 'GET', path, query: query(offset), shape: 'rest' }, sharedSchema);
+  const entries = await byOffset(
+    api,
+    tally,
+    MOST_EXAMPLES,
+    `GET ${path}`,
+    async (offset) => (await call(offset)).entities,
+    ({ type, run_id: run }) => `${type} ${run ?? ''}`,
+  );
+  return entries.flatMap(({ run_id: run }) => run ?? []);
+}
+
+async function queuesOf(api: LangSmithApi, tally: Tally, run: string): Promise<string[]> {
+  const call = {
+    method: 'GET',
+    path: `/api/v1/annotation-queues/${run}/queues`,
+    template: '/api/v1/annotation-queues/{run}/queues',
+    shape: 'rest',
+  } as const;
+  return (await api.call(tally, call, queuesSchema)).map(({ id }) => id);
+}
+
+async function queueRuns(api: LangSmithApi, tally: Tally, queue: string): Promise<string[]> {
+  const runs: string[] = [];
+  const template = '/api/v1/platform/annotation-queues/{queue}/items';
+  for (const status of QUEUE_STATUSES) {
+    const items = await api.pages(
+      tally,
+      `GET ${template}`,
+      async (cursor) => {
+        const params: [string, string][] = [
+          ['status', status],
+          ['page_size', String(PAGE)],
+        ];
+        if (cursor !== null) params.push(['cursor', cursor]);
+        const path = template.replace('{queue}', queue);
+        const page = await api.call(
+          tally,
+          { method: 'GET', path, template, query: params, shape: 'rest' },
+          queueItemsSchema,
+        );
+        if (tally.calls * PAGE > MOST_QUEUE_ITEMS) throw new TooMany(`more than ${MOST_QUEUE_ITEMS} of them`);
+        return { rows: page.items, next: page.next_cursor };
+      },
+      ({ id }) => id,
+    );
+    runs.push(...items.flatMap(({ run_id: run }) => run ?? []));
+  }
+  return runs;
+}
+
+async function feedbackOn(api: LangSmithApi, tally: Tally, runs: readonly string[]) {
+  const path = '/api/v1/feedback';
+  const all: { id: string; run_id?: string | null | undefined }[] = [];
+  for (const some of chunks(runs, MOST_IN_URL)) {
+    const asked = new Set(some);
+    const rows = await byOffset(
+      api,
+      tally,
+      MOST_EXAMPLES,
+      `GET ${path}`,
+      (offset) =>
+        api.call(
+          tally,
+          {
+            method: 'GET',
+            path,
+            query: [...query(offset), ...some.map((run): [string, string] => ['run', run])],
+            shape: 'rest',
+          },
+          feedbackSchema,
+        ),
+      ({ id }) => id,
+    );
+    if (rows.some(({ run_id: run }) => !asked.has(run ?? ''))) {
+      throw api.broken(tally, `GET ${path}`, 'feedback of other runs came back: the store ignored the filter');
+    }
+    all.push(...rows);
+  }
+  return all;
+}

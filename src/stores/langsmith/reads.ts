@@ -1,0 +1,395 @@
+import type {
+  Control,
+  Finder,
+  FindQuery,
+  LookupQuery,
+  LookupRoute,
+  PersonValue,
+  Read,
+  Row,
+  SearchTerm,
+  Window,
+} from '../port.ts';
+import { StoreError } from '../port.ts';
+import type { LangSmithApi, Tally } from './api.ts';
+import type { LangSmithConnection } from './config.ts';
+import { anyOf, carries, hasNumberForm, or } from './filter.ts';
+import type { RunsQuery, RunsRoute } from './runs.ts';
+import type { WireRun } from './schemas.ts';
+import { bareKey, rowOf } from './schemas.ts';
+
+/** Projects named in one call. No maximum is published; a list of UUIDs of this size is 4 kB. */
+export const MOST_PROJECTS = 100;
+/** Clauses of one expression; its length stays far below what servers take for a body. */
+export const MOST_CLAUSES = 200;
+/**
+ * Ids in one list, and in one after the first size was refused. For v2 neither a maximum of `ids` is published nor
+ * whether `in` takes `trace_id`: both are probed, the latter with controls in the same call.
+ */
+const LIST_SIZES = [1000, 100] as const;
+/** Run ids in one v1 call: one page. */
+const MOST_V1_RUN_IDS = 100;
+/** What a server did not understand is tried again after this long, virtual milliseconds. */
+const REPROBE_MS = 24 * 3_600_000;
+
+/** Whether a server understands something that its documentation does not promise. */
+class Capability {
+  readonly size: number;
+  proven = false;
+  #brokenUntilMs = Number.NEGATIVE_INFINITY;
+
+  constructor(size: number) {
+    this.size = size;
+  }
+  usable(nowMs: number): boolean {
+    return nowMs >= this.#brokenUntilMs;
+  }
+  broke(nowMs: number): void {
+    this.proven = false;
+    this.#brokenUntilMs = nowMs + REPROBE_MS;
+  }
+}
+
+/** What a read brought, and which of the controls that it carried it saw in every call that carried them. */
+export interface Found {
+  readonly rows: readonly Row[];
+  readonly seen: ReadonlySet<Control>;
+}
+
+/** Unites the parts of one read: a control counts as seen when every part that asked for it saw it. */
+export class Union {
+  readonly #rows = new Map<string, Row>();
+  readonly #asked = new Set<Control>();
+  readonly #missed = new Set<Control>();
+
+  add(found: Found, asked: readonly Control[]): void {
+    for (const row of found.rows) this.#rows.set(keyOf(row), row);
+    for (const control of asked) {
+      this.#asked.add(control);
+      if (!found.seen.has(control)) this.#missed.add(control);
+    }
+  }
+  get found(): Found {
+    return {
+      rows: [...this.#rows.values()],
+      seen: new Set([...this.#asked].filter((control) => !this.#missed.has(control))),
+    };
+  }
+}
+
+/** The reads of one generation of the API. */
+export class Reader {
+  readonly #api: LangSmithApi;
+  readonly #config: LangSmithConnection;
+  readonly #runs: RunsRoute;
+  readonly #numbers = new Capability(0);
+  readonly #traceLists = LIST_SIZES.map((size) => new Capability(size));
+  readonly #idLists: readonly Capability[];
+
+  constructor(api: LangSmithApi, config: LangSmithConnection, runs: RunsRoute) {
+    this.#api = api;
+    this.#config = config;
+    this.#runs = runs;
+    const sizes = runs.generation === 'v1' ? [MOST_V1_RUN_IDS] : LIST_SIZES;
+    this.#idLists = sizes.map((size) => new Capability(size));
+  }
+
+  get route(): string {
+    return this.#runs.route;
+  }
+
+  /** By person: one OR-ed expression over all keys and spellings, as finds are the scarcest calls. */
+  finder(): Finder {
+    return { name: `${this.#runs.generation} runs`, find: (query) => this.#find(query) };
+  }
+
+  /** By trace id, any depth. */
+  lookup(): LookupRoute {
+    return { name: `${this.#runs.generation} traces`, lookup: (query) => this.#lookup(query) };
+  }
+
+  /** Runs as the store tells them; see `RunsRoute.read`. */
+  async runs(
+    tally: Tally,
+    query: RunsQuery,
+  ): Promise<{ readonly runs: readonly WireRun[]; readonly complete: boolean }> {
+    return this.#runs.read(tally, query);
+  }
+
+  /** All rows that answer a question. */
+  async rows(tally: Tally, query: RunsQuery): Promise<Row[]> {
+    const { runs } = await this.#runs.read(tally, query);
+    return runs.map((run) => rowOf(run, this.#config.identifiers));
+  }
+
+  async #find({ projects, terms, window, controls, progress }: FindQuery): Promise<Read> {
+    const tally = this.#api.tally(progress);
+    const union = new Union();
+    const ids = projects.map(({ id }) => id);
+    for (const projectIds of chunks(ids, MOST_PROJECTS)) {
+      const here = controls.filter(({ projectId }) => projectIds.includes(projectId));
+      // Each pair may take two clauses: as text and as a number.
+      for (const pairs of chunks(pairsOf(terms), MOST_CLAUSES / 2)) {
+        const forms = [...pairs.map(({ text }) => ({ text, numeric: false })), ...here.map(({ value }) => value)];
+        const rows = await this.#withNumbers(forms.some(hasNumberForm), (numbers) => {
+          const filter = or([
+            ...pairs.flatMap(({ key, text }) => carries(bareKey(key), { text, numeric: false }, numbers)),
+            ...here.flatMap(({ value, runId }) => carries(bareKey(value.key), value, numbers, runId)),
+          ]);
+          return this.rows(tally, { projectIds, window, filter });
+        });
+        const controlRuns = new Set(here.map(({ runId }) => runId));
+        const theirs: Row[] = [];
+        let strange = false;
+        for (const row of rows) {
+          if (pairs.some((pair) => resembles(row, pair))) theirs.push(row);
+          else if (!controlRuns.has(row.runId)) strange = true;
+        }
+        if (strange) {
+          throw this.#api.broken(
+            tally,
+            this.route,
+            'runs came back that carry none of the values asked for: the store ignored the filter',
+          );
+        }
+        union.add({ rows: theirs, seen: seenIn(rows, here) }, here);
+      }
+    }
+    return this.#report(tally, 'find', window, controls, union.found);
+  }
+
+  /** Asks with number forms as long as the server takes them. Whether it finds numbers then is up to the controls. */
+  async #withNumbers<T>(wanted: boolean, ask: (numbers: boolean) => Promise<T>): Promise<T> {
+    const nowMs = this.#api.nowMs();
+    if (!wanted || !this.#numbers.usable(nowMs)) return ask(false);
+    try {
+      return await ask(true);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      const answer = await ask(false);
+      this.#numbers.broke(nowMs);
+      return answer;
+    }
+  }
+
+  async #lookup({ traces, window, controls, progress }: LookupQuery): Promise<Read> {
+    const tally = this.#api.tally(progress);
+    const sorted = [...traces].sort((a, b) => (a.projectId < b.projectId ? -1 : a.projectId > b.projectId ? 1 : 0));
+    const parts = [...partsOf(sorted)];
+    const union = new Union();
+    const asked = new Set<Control>();
+    for (const [index, part] of parts.entries()) {
+      const projects = new Set(part.map(({ projectId }) => projectId));
+      const last = index === parts.length - 1;
+      const here = controls.filter((control) => projects.has(control.projectId) || (last && !asked.has(control)));
+      // A part without a control of its own projects still has to show that the route works at all.
+      const along = here.length > 0 ? here : controls.slice(0, 2);
+      for (const control of along) asked.add(control);
+      const places = new Map<string, string[]>();
+      for (const { traceId, projectId } of part) places.set(traceId, [...(places.get(traceId) ?? []), projectId]);
+      const found = await this.traces(tally, places, window, along, Number.POSITIVE_INFINITY);
+      if (found !== null) union.add(found, along);
+    }
+    return this.#report(tally, 'lookup', window, controls, union.found);
+  }
+
+  /**
+   * Reads whole traces. Lists first, as long as the controls at their end are seen in the very same call; one by one,
+   * by the documented field, when not.
+   *
+   * @param places the projects of each trace.
+   * @param mostSingly more single reads than this are not made.
+   * @returns null when only single reads would work and there are too many.
+   */
+  async traces(
+    tally: Tally,
+    places: ReadonlyMap<string, readonly string[]>,
+    window: Window,
+    controls: readonly Control[],
+    mostSingly: number,
+  ): Promise<Found | null> {
+    for (const capability of this.#traceLists) {
+      if (!capability.usable(this.#api.nowMs())) continue;
+      const found = await this.#traceList(tally, places, window, controls, capability);
+      if (found !== null) return found;
+      // Without controls a shorter list would say as little.
+      if (controls.length === 0) break;
+    }
+    if (places.size > mostSingly) return null;
+    const before = await this.#visible(tally, window, controls);
+    const rows: Row[] = [];
+    for (const [traceId, projectIds] of places) rows.push(...(await this.rows(tally, { projectIds, window, traceId })));
+    const after = await this.#visible(tally, window, controls);
+    return { rows, seen: new Set([...before].filter((control) => after.has(control))) };
+  }
+
+  /** @returns null when the server does not understand lists of traces of this size. */
+  async #traceList(
+    tally: Tally,
+    places: ReadonlyMap<string, readonly string[]>,
+    window: Window,
+    controls: readonly Control[],
+    capability: Capability,
+  ): Promise<Found | null> {
+    const union = new Union();
+    const room = Math.max(1, capability.size - controls.length);
+    for (const some of chunks([...places], room)) {
+      const asked = new Set(some.map(([traceId]) => traceId));
+      const ends = new Set(controls.map(({ traceId }) => traceId));
+      const list = [...[...asked].filter((traceId) => !ends.has(traceId)), ...ends];
+      const projectIds = unique([...some.flatMap(([, ids]) => ids), ...controls.map(({ projectId }) => projectId)]);
+      const rows = await this.rows(tally, { projectIds, window, filter: anyOf('trace_id', list) }).catch(
+        (error: unknown) => {
+          if (isRefusal(error)) return null;
+          throw error;
+        },
+      );
+      const seen = seenIn(rows ?? [], controls);
+      const missed = controls.filter((control) => !seen.has(control));
+      const theirs = (rows ?? []).filter(({ traceId }) => asked.has(traceId));
+      const understood =
+        rows !== null &&
+        // Other traces: not an error yet, for the expression is undocumented and the documented way is still there.
+        rows.every(({ traceId }) => asked.has(traceId) || ends.has(traceId)) &&
+        // A control that the documented read shows and the list does not.
+        (await this.#visible(tally, window, missed)).size === 0 &&
+        // Without any control an empty answer says nothing, unless lists were seen to work before.
+        (controls.length > 0 || theirs.length > 0 || capability.proven);
+      if (!understood) {
+        if (controls.length > 0 || rows === null) capability.broke(this.#api.nowMs());
+        return null;
+      }
+      if (seen.size > 0 || theirs.length > 0) capability.proven = true;
+      union.add({ rows: theirs, seen }, controls);
+    }
+    return union.found;
+  }
+
+  /** Those of the controls that the documented read by trace shows. */
+  async #visible(tally: Tally, window: Window, controls: readonly Control[]): Promise<ReadonlySet<Control>> {
+    const seen = new Set<Control>();
+    for (const control of controls) {
+      const { projectId, traceId } = control;
+      if (seenIn(await this.rows(tally, { projectIds: [projectId], window, traceId }), [control]).size > 0)
+        seen.add(control);
+    }
+    return seen;
+  }
+
+  /** Runs by their own ids in the projects given; v1 ignores the projects. Controls ride at the end of each list. */
+  async byRunIds(
+    tally: Tally,
+    ids: readonly string[],
+    projectIds: readonly string[],
+    window: Window,
+    controls: readonly Control[],
+  ): Promise<Found> {
+    const here =
+      this.#runs.generation === 'v1' ? controls : controls.filter(({ projectId }) => projectIds.includes(projectId));
+    const ends = new Set(here.map(({ runId }) => runId));
+    const nowMs = this.#api.nowMs();
+    const usable = this.#idLists.filter((capability) => capability.usable(nowMs));
+    const sizes = usable.length > 0 ? usable : this.#idLists.slice(-1);
+    for (const [index, capability] of sizes.entries()) {
+      try {
+        const union = new Union();
+        for (const some of chunks(ids, Math.max(1, capability.size - ends.size))) {
+          const asked = new Set(some);
+          const runIds = [...some.filter((id) => !ends.has(id)), ...ends];
+          const rows = await this.rows(tally, { projectIds, window, runIds });
+          union.add({ rows: rows.filter(({ runId }) => asked.has(runId)), seen: seenIn(rows, here) }, here);
+        }
+        return union.found;
+      } catch (error) {
+        if (!isRefusal(error) || index === sizes.length - 1) throw error;
+        capability.broke(nowMs);
+      }
+    }
+    return { rows: [], seen: new Set() };
+  }
+
+  #report(tally: Tally, purpose: 'find' | 'lookup', window: Window, controls: readonly Control[], found: Found): Read {
+    return {
+      rows: found.rows,
+      controlsSeen: controls.map((control) => found.seen.has(control)),
+      report: tally.report(purpose, window, controls.length, found.seen.size),
+    };
+  }
+}
+
+/** Which controls a page shows: their own run, in its place, still carrying the value they were chosen for. */
+export function seenIn(rows: readonly Row[], controls: readonly Control[]): ReadonlySet<Control> {
+  if (controls.length === 0) return new Set();
+  const byRun = new Map(rows.map((row) => [keyOf(row), row]));
+  return new Set(
+    controls.filter((control) => {
+      const row = byRun.get(keyOf(control));
+      return row?.traceId === control.traceId && row.persons.some((value) => sameValue(value, control.value));
+    }),
+  );
+}
+
+function sameValue(a: PersonValue, b: PersonValue): boolean {
+  return a.key === b.key && a.text === b.text && a.numeric === b.numeric;
+}
+
+interface Pair {
+  readonly key: string;
+  readonly text: string;
+}
+
+function pairsOf(terms: readonly SearchTerm[]): Pair[] {
+  const pairs = terms.flatMap(({ keys, variants }) => keys.flatMap((key) => variants.map((text) => ({ key, text }))));
+  return [...new Map(pairs.map((pair) => [JSON.stringify([pair.key, pair.text]), pair])).values()];
+}
+
+/**
+ * Whether a run has anything to do with what was asked. Looser than the caller's exact comparison (P15) on purpose: a
+ * store that ignores case or rounds long integers did apply the filter, and what it found too much is somebody else's.
+ */
+function resembles(row: Row, { key, text }: Pair): boolean {
+  return row.persons.some(
+    (value) =>
+      value.key === key &&
+      (value.text === text ||
+        fold(value.text) === fold(text) ||
+        (value.text.trim() !== '' && Number(value.text) === Number(text))),
+  );
+}
+
+function fold(text: string): string {
+  return text.normalize('NFKC').trim().toLowerCase();
+}
+
+/** A refusal that may be about the form of the question: worth another form. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof StoreError && error.reason === 'rejected' && [400, 413, 422].includes(error.status ?? 0);
+}
+
+export function keyOf({ projectId, runId }: { readonly projectId: string; readonly runId: string }): string {
+  return `${projectId} ${runId}`;
+}
+
+export function unique(items: readonly string[]): string[] {
+  return [...new Set(items)];
+}
+
+export function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+/** Parts of at most one list and of at most `MOST_PROJECTS` projects; sorted input keeps projects together. */
+function* partsOf<T extends { readonly projectId: string }>(items: readonly T[]): Generator<readonly T[]> {
+  let part: T[] = [];
+  const projects = new Set<string>();
+  for (const item of items) {
+    if (part.length >= LIST_SIZES[0] || (projects.size >= MOST_PROJECTS && !projects.has(item.projectId))) {
+      yield part;
+      part = [];
+      projects.clear();
+    }
+    part.push(item);
+    projects.add(item.projectId);
+  }
+  if (part.length > 0) yield part;
+}

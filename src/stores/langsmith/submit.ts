@@ -1,0 +1,56 @@
+import type { KillSwitch } from '../guard.ts';
+import { StoreError } from '../port.ts';
+import type { Receipt } from '../port.ts';
+import type { LangSmithApi } from './api.ts';
+import { deleteSchema } from './schemas.ts';
+
+const ROUTE = '/api/v1/runs/delete';
+/** The same for keys whose role carries attribute-based policies, as far as the vendor's spec lets one guess. */
+const SECOND_ROUTE = '/api/v1/runs/delete/traces';
+
+/**
+ * Queues the deletion of traces of one project. Sends `session_id` (the vendor's word for the project) and `trace_ids`,
+ * nothing else: every further field of this route is undocumented or widens what is deleted. Sent once; whether to send
+ * again is for the workflow to decide, where it is seen.
+ *
+ * @throws StoreError; after `unreachable` it is not known whether the request arrived.
+ */
+export async function submitDelete(
+  api: LangSmithApi,
+  projectId: string,
+  traceIds: readonly string[],
+  killSwitch: KillSwitch,
+): Promise<Receipt> {
+  try {
+    return await send(api, ROUTE, projectId, traceIds, killSwitch);
+  } catch (error) {
+    const denied = error instanceof StoreError && error.reason === 'denied' && error.status === 403;
+    if (!denied || error.advice?.includes('workspaceId') === true) throw error;
+    return send(api, SECOND_ROUTE, projectId, traceIds, killSwitch);
+  }
+}
+
+async function send(
+  api: LangSmithApi,
+  path: string,
+  projectId: string,
+  traceIds: readonly string[],
+  killSwitch: KillSwitch,
+): Promise<Receipt> {
+  const body = { session_id: projectId, trace_ids: traceIds };
+  const tally = api.tally(() => undefined);
+  const { data, answer } = await api.answer(
+    tally,
+    { method: 'POST', path, body, shape: 'rest', read: false },
+    deleteSchema,
+  );
+  const most = Object.values(data).filter((value) => typeof value === 'number' && value > traceIds.length);
+  if (most.length > 0) killSwitch.trip('an answer to a delete counted more traces than were sent');
+  return {
+    sentAtMs: answer.sentAtMs,
+    acknowledgedAtMs: answer.receivedAtMs,
+    route: answer.route,
+    status: answer.status,
+    requestId: answer.requestId,
+  };
+}

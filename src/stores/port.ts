@@ -1,0 +1,310 @@
+import type { Rhythm } from '../erasure/rhythm.ts';
+
+/** The store's container of traces: LangSmith calls it session, MLflow experiment. */
+export interface Project {
+  readonly id: string;
+  readonly name: string;
+  /** The store's own word, for instance `PROJECT`, `EXPERIMENT`, `EVALUATOR`. */
+  readonly type: string;
+}
+
+/** A value found under one of the keys that the connection's config names for a kind of identifier. */
+export interface PersonValue {
+  readonly kind: string;
+  /** As written in the config, for instance `metadata.user_id`. */
+  readonly key: string;
+  /** The value as text; numbers in their source spelling, so that long ones lose no digit (P15). */
+  readonly text: string;
+  /** Whether the store holds a number, not a string. */
+  readonly numeric: boolean;
+}
+
+/** Where a run's data is also kept, as far as the run itself tells. */
+export interface CopyMarks {
+  readonly shared: boolean;
+  readonly queued: boolean;
+  readonly inDataset: boolean;
+  readonly feedback: boolean;
+}
+
+/** One run (span, row) as a read showed it: ids, times and owners, never content. */
+export interface Row {
+  readonly projectId: string;
+  readonly traceId: string;
+  readonly runId: string;
+  /** Epoch milliseconds; null when the store does not say. */
+  readonly startMs: number | null;
+  readonly persons: readonly PersonValue[];
+  readonly marks: CopyMarks;
+}
+
+/** One identifier of the person as a search takes it. */
+export interface SearchTerm {
+  readonly kind: string;
+  /** Keys to search, as written in the config. */
+  readonly keys: readonly string[];
+  /** The exact spellings that count as this identifier (P15). */
+  readonly variants: readonly string[];
+}
+
+/**
+ * A live run of somebody else that a read must see, or the read proves nothing (P6, P7). Never leaves the activity
+ * that chose it.
+ */
+export interface Control {
+  readonly projectId: string;
+  readonly traceId: string;
+  readonly runId: string;
+  /** The person value through which by-person searches must see it. */
+  readonly value: PersonValue;
+  readonly startMs: number | null;
+}
+
+/** Explicit bounds of a search by start time, epoch milliseconds (P10). */
+export interface Window {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** What the record keeps of one read (P35): no ids, no values. */
+export interface ReadReport {
+  /** Route template, for instance `POST /api/v2/runs/query`. */
+  readonly route: string;
+  readonly purpose: 'find' | 'lookup' | 'locate' | 'controls' | 'copies';
+  readonly calls: number;
+  readonly rows: number;
+  readonly window: Window | null;
+  readonly controlsAsked: number;
+  readonly controlsSeen: number;
+  /** The store's own ids of the requests; at most the first ten. */
+  readonly requestIds: readonly string[];
+  /** Largest distance of the store's `Date` from our clock during the calls, milliseconds; null: it sent none. */
+  readonly skewMs: number | null;
+  /** Headers that announce the route's end, when sent. */
+  readonly sunset: string | null;
+}
+
+/** Outcome of one read through one route. It is complete: every page was read, or the read threw. */
+export interface Read {
+  /** The controls' own rows are not among them. */
+  readonly rows: readonly Row[];
+  /** For each control asked for, in order, whether this read saw it. */
+  readonly controlsSeen: readonly boolean[];
+  readonly report: ReadReport;
+}
+
+/** Called between API calls, so that long reads stay alive and stop when asked to. Throws to stop. */
+export type Progress = () => void;
+
+export interface FindQuery {
+  readonly projects: readonly Project[];
+  readonly terms: readonly SearchTerm[];
+  readonly window: Window;
+  readonly controls: readonly Control[];
+  readonly progress: Progress;
+}
+
+/** One way of searching by person. At least two of a store differ in endpoint or language (P5). */
+export interface Finder {
+  /** Stable name for the record, for instance `v2 runs`. */
+  readonly name: string;
+  find(query: FindQuery): Promise<Read>;
+}
+
+export interface TraceKey {
+  readonly projectId: string;
+  readonly traceId: string;
+}
+
+export interface LookupQuery {
+  readonly traces: readonly TraceKey[];
+  readonly window: Window;
+  readonly controls: readonly Control[];
+  readonly progress: Progress;
+}
+
+/** One way of reading whole traces by id: every run of any depth (P4). */
+export interface LookupRoute {
+  readonly name: string;
+  lookup(query: LookupQuery): Promise<Read>;
+}
+
+export interface LocateQuery {
+  /** Ids of traces or runs, in the store's normal form. */
+  readonly ids: readonly string[];
+  readonly projects: readonly Project[];
+  readonly window: Window;
+  readonly controls: readonly Control[];
+  readonly progress: Progress;
+}
+
+/** Where ids of unknown kind live. */
+export interface Located extends Read {
+  /** Ids that are no trace or run but something else the store knows, and what: `thread`, `project`. */
+  readonly wrongKind: ReadonlyMap<string, string>;
+}
+
+export interface ControlQuery {
+  readonly projects: readonly Project[];
+  readonly terms: readonly Pick<SearchTerm, 'kind' | 'keys'>[];
+  readonly window: Window;
+  /** Wanted per project and key; at least this many are offered where they exist. */
+  readonly want: number;
+  /** Rows that may not serve: the person's own, and those of people with an open request. */
+  readonly exclude: (row: Row) => boolean;
+  readonly progress: Progress;
+}
+
+export interface ControlsFound {
+  readonly controls: readonly Control[];
+  /**
+   * Projects in which no run carries any of the keys searched, and whether they hold runs at all: in those that do, an
+   * empty search proves nothing, since no control for it can exist (P6).
+   */
+  readonly silent: readonly { readonly projectId: string; readonly holdsRuns: boolean }[];
+  readonly reports: readonly ReadReport[];
+}
+
+/** One copy of the person's data outside the traces themselves. */
+export interface Copy {
+  /** As in the traits' copy map, for instance `dataset-examples`. */
+  readonly kind: string;
+  /** The copy's own stable id. */
+  readonly id: string;
+  readonly traceId: string;
+}
+
+export interface CopiesFound {
+  readonly copies: readonly Copy[];
+  /** Copies that exist and that no API call reaches, by kind. */
+  readonly outOfReach: readonly { readonly kind: string; readonly count: number }[];
+  /** Kinds that were not examined this time although the traits say they can be, and why. */
+  readonly notExamined: readonly { readonly kind: string; readonly why: string }[];
+  readonly reports: readonly ReadReport[];
+}
+
+/** The store's acknowledgement. It proves that the request arrived, nothing else (P2). */
+export interface Receipt {
+  /** Virtual epoch milliseconds just before the call left. */
+  readonly sentAtMs: number;
+  readonly acknowledgedAtMs: number;
+  readonly route: string;
+  readonly status: number;
+  readonly requestId: string | null;
+}
+
+/** One line of `lethe doctor`. */
+export interface CheckItem {
+  readonly name: string;
+  readonly level: 'ok' | 'warning' | 'problem';
+  readonly text: string;
+}
+
+export interface CopyTrait {
+  readonly kind: string;
+  /** What it is, for a person. */
+  readonly text: string;
+  /** Whether this connector looks for it. */
+  readonly examined: boolean;
+  /** Whether it goes with its trace, according to the vendor: then it is looked at again at the end. */
+  readonly goesWithTrace: boolean;
+}
+
+/** Facts about a store, as data. */
+export interface StoreTraits {
+  readonly store: string;
+  /** What an id of a trace or run looks like after `normaliseId`. */
+  readonly idPattern: RegExp;
+  readonly mostIdsPerDelete: number;
+  readonly rhythm: Rhythm;
+  /** How long a written run may stay invisible, milliseconds. */
+  readonly readLagMs: number;
+  /** Length at which the store cuts metadata values, or null: a match of that length is ambiguous (P15). */
+  readonly cutLength: number | null;
+  /** What a success answer to a delete does not prove, for the record and `doctor`. */
+  readonly acceptanceProvesNot: string;
+  /** What no call of this API can show, for the record. */
+  readonly limits: readonly string[];
+  readonly copyMap: readonly CopyTrait[];
+}
+
+/** A connection to a store. Every method throws `StoreError` and nothing else when the store is the reason. */
+export interface TraceStore {
+  readonly traits: StoreTraits;
+  /** @returns the id in the store's normal form, or null when it cannot be an id of a trace or run. */
+  normaliseId(id: string): string | null;
+  /** Credentials, rights, clock skew, projects, share of traces without any configured key. */
+  check(): Promise<readonly CheckItem[]>;
+  /** All visible projects of every type; enumerated anew at each call (P9). */
+  projects(progress: Progress): Promise<readonly Project[]>;
+  readonly finders: readonly Finder[];
+  readonly lookups: readonly LookupRoute[];
+  locate(query: LocateQuery): Promise<Located>;
+  controls(query: ControlQuery): Promise<ControlsFound>;
+  copies(traces: readonly TraceKey[], rows: readonly Row[], progress: Progress): Promise<CopiesFound>;
+  /** Looks again at copies found earlier. @returns those that are still there. */
+  lookupCopies(
+    copies: readonly Copy[],
+    progress: Progress,
+  ): Promise<{ readonly left: readonly Copy[]; readonly reports: readonly ReadReport[] }>;
+  /** Deletes by explicit ids of one project only; at most `mostIdsPerDelete` of them. */
+  submit(projectId: string, traceIds: readonly string[]): Promise<Receipt>;
+}
+
+export const STORE_ERROR_REASONS = [
+  'unreachable',
+  'throttled',
+  'denied',
+  'rejected',
+  'gone',
+  'contract-broken',
+] as const;
+export type StoreErrorReason = (typeof STORE_ERROR_REASONS)[number];
+
+export interface StoreErrorDetails {
+  readonly reason: StoreErrorReason;
+  /** Route template without ids. */
+  readonly route: string;
+  readonly status: number | null;
+  readonly requestId: string | null;
+  /** Virtual epoch milliseconds before which the store does not want to be asked again. */
+  readonly notBeforeMs?: number | null;
+  /** True when the route has ended for good, as the store had announced: reads go on without it. */
+  readonly retired?: boolean;
+  /** For the operator: what to do. Without the vendor's words. */
+  readonly advice?: string;
+}
+
+/**
+ * Thrown when a store did not do what was asked: no answer or a 5xx (`unreachable`), 429 (`throttled`), 401 or 403
+ * (`denied`), another 4xx (`rejected`), a route or project that is not there (`gone`), or an answer that does not keep
+ * to its documented shape (`contract-broken`). Carries no vendor text and no id of a person's data (P31).
+ */
+export class StoreError extends Error {
+  readonly reason: StoreErrorReason;
+  readonly route: string;
+  readonly status: number | null;
+  readonly requestId: string | null;
+  readonly notBeforeMs: number | null;
+  readonly retired: boolean;
+  readonly advice: string | null;
+
+  constructor(details: StoreErrorDetails, options?: ErrorOptions) {
+    const status = details.status === null ? '' : ` with ${details.status}`;
+    const id = details.requestId === null ? '' : ` (request ${details.requestId})`;
+    super(`${details.reason}: ${details.route} answered${status}${id}`, options);
+    this.name = 'StoreError';
+    this.reason = details.reason;
+    this.route = details.route;
+    this.status = details.status;
+    this.requestId = details.requestId;
+    this.notBeforeMs = details.notBeforeMs ?? null;
+    this.retired = details.retired ?? false;
+    this.advice = details.advice ?? null;
+  }
+
+  /** Whether the same call may succeed in a moment. Decided by class only. */
+  get transient(): boolean {
+    return this.reason === 'unreachable';
+  }
+}

@@ -1,0 +1,44 @@
+import { z } from 'zod';
+import type { Clock } from '../erasure/clock.ts';
+import { guarded, KillSwitch } from './guard.ts';
+import { langsmithConnectionSchema } from './langsmith/config.ts';
+import { openLangSmith } from './langsmith/store.ts';
+import type { TraceStore } from './port.ts';
+
+/** What one entry of `connections` in the config may be: one line per store. */
+export const connectionSchema = z.discriminatedUnion('store', [langsmithConnectionSchema]);
+
+/** A connection after validation, defaults filled. */
+export type Connection = z.output<typeof connectionSchema>;
+
+/** Takes one line per API call: route template, status, duration; never ids, values or bodies. */
+export type StoreLog = (fields: Readonly<Record<string, string | number | null>>, message: string) => void;
+
+export interface OpenStoreOptions {
+  readonly clock: Clock;
+  /** @default nothing is logged. */
+  readonly log?: StoreLog;
+  /** @default the global fetch. */
+  readonly fetch?: typeof fetch;
+}
+
+/**
+ * Opens a connection: guarded, and paced for all callers of the returned object together. Open each connection once per
+ * process, or its rate limits are counted apart. Makes no call.
+ *
+ * @param name the connection's name in the config; appears in log lines only.
+ */
+export function openStore(name: string, config: Connection, options: OpenStoreOptions): TraceStore {
+  const { log } = options;
+  const killSwitch = new KillSwitch();
+  const parts = {
+    clock: options.clock,
+    killSwitch,
+    log: (fields: Parameters<StoreLog>[0], message: string): void => log?.({ connection: name, ...fields }, message),
+    ...(options.fetch === undefined ? {} : { fetch: options.fetch }),
+  };
+  switch (config.store) {
+    case 'langsmith':
+      return guarded(openLangSmith(config, parts), killSwitch);
+  }
+}

@@ -1,0 +1,1 @@
+export { eraseUser } from './erase-user.ts';

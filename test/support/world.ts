@@ -1,0 +1,152 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LetheClient, type Erasure } from '../../src/client/client.ts';
+import { parseConfig, type ConfigInput, type LetheConfig } from '../../src/config/config.ts';
+import { virtualNow, type ClockSetting } from '../../src/erasure/clock.ts';
+import type { EraseRequest } from '../../src/erasure/request.ts';
+import type { RequestStatus } from '../../src/erasure/status.ts';
+import type { RecordView } from '../../src/evidence/record.ts';
+import { startLangSmithSimulator, type LangSmithSimulator } from '../../src/simulators/langsmith/index.ts';
+import { createWorkers, type LetheWorkers } from '../../src/worker.ts';
+import { createLogger } from '../../src/log.ts';
+import { sharedBundle } from './bundle.ts';
+import { sharedServer, uniqueTaskQueue } from './temporal.ts';
+
+/** Fixed, so that golden histories stay readable. Protects nothing but test data. */
+export const TEST_KEYS = {
+  hmac: '0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0',
+  vault: '8899aabbccddeeff00112233445566778899aabbccddeeff0011223344556677',
+};
+
+/** Friday 27 November 2026, 20:00 UTC: the first weekend is four hours away. */
+export const FRIDAY_EVENING = Date.UTC(2026, 10, 27, 20);
+
+/** The only connection of most tests. */
+export const CONNECTION = 'langsmith-prod';
+
+export interface WorldOptions {
+  /** Virtual start, epoch milliseconds. Default: `FRIDAY_EVENING`. */
+  readonly start?: number;
+  /** Virtual milliseconds per real one. Default: 150,000, a week in 4 s. */
+  readonly speed?: number;
+  /** Changes to the config before it is checked. */
+  readonly config?: (config: ConfigInput) => ConfigInput;
+  /** Start a worker. Default: true. */
+  readonly worker?: boolean;
+}
+
+/** Everything one test needs: a simulated store, a worker and a client, on the shared Temporal server. */
+export class World {
+  readonly sim: LangSmithSimulator;
+  readonly config: LetheConfig;
+  readonly client: LetheClient;
+  readonly clock: ClockSetting;
+  readonly stateDir: string;
+  private workers: { readonly workers: LetheWorkers; readonly done: Promise<void> } | null = null;
+
+  private constructor(parts: Pick<World, 'sim' | 'config' | 'client' | 'clock' | 'stateDir'>) {
+    this.sim = parts.sim;
+    this.config = parts.config;
+    this.client = parts.client;
+    this.clock = parts.clock;
+    this.stateDir = parts.stateDir;
+  }
+
+  static async start(title: string, options: WorldOptions = {}): Promise<World> {
+    const speed = options.speed ?? 150_000;
+    const clock = { realMs: Date.now(), virtualMs: options.start ?? FRIDAY_EVENING, speed };
+    const sim = await startLangSmithSimulator({ clock });
+    const stateDir = await mkdtemp(join(tmpdir(), 'lethe-test-'));
+    const { address, namespace } = sharedServer();
+    const base: ConfigInput = {
+      temporal: { address, namespace, taskQueue: uniqueTaskQueue(title) },
+      state: stateDir,
+      keys: TEST_KEYS,
+      clock: {
+        real: new Date(clock.realMs).toISOString(),
+        virtual: new Date(clock.virtualMs).toISOString(),
+        speed,
+      },
+      identifiers: ['user_id', 'email'],
+      connections: {
+        [CONNECTION]: {
+          store: 'langsmith',
+          baseUrl: sim.url,
+          apiKey: sim.apiKey,
+          identifiers: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
+          accept: ['statistics', 'insights'],
+        },
+      },
+    };
+    const config = parseConfig(options.config?.(base) ?? base);
+    const client = await LetheClient.connect({ config });
+    const world = new World({ sim, config, client, clock, stateDir });
+    if (options.worker ?? true) await world.startWorker();
+    return world;
+  }
+
+  now(): number {
+    return virtualNow(this.clock);
+  }
+
+  async startWorker(): Promise<void> {
+    const workers = await createWorkers(this.config, {
+      workflowBundle: await sharedBundle(),
+      logger: createLogger('error'),
+      shutdownGraceMs: 1000,
+      ensureSetup: false,
+    });
+    this.workers = { workers, done: workers.run() };
+  }
+
+  async stopWorker(): Promise<void> {
+    if (this.workers === null) return;
+    this.workers.workers.shutdown();
+    await this.workers.done;
+    this.workers = null;
+  }
+
+  /** Seeds people with three runs a trace; the first is the one to be erased in most tests. */
+  seed(people: readonly string[], tracesPerPerson = 3, project = 'chat'): Map<string, readonly string[]> {
+    const seeded = this.sim.seedPeople({ project, people, tracesPerPerson });
+    return new Map(seeded.map(({ value, traceIds }) => [value, traceIds]));
+  }
+
+  erase(request: Partial<EraseRequest> = {}): Promise<Erasure> {
+    return this.client.erase({ identifiers: [{ kind: 'user_id', value: 'u_42' }], ...request });
+  }
+
+  async eraseToEnd(request: Partial<EraseRequest> = {}): Promise<RequestStatus> {
+    const erasure = await this.erase(request);
+    return erasure.result();
+  }
+
+  /** Polls the status until it fits. Bounded by the test's own time limit. */
+  async until(requestId: string, fits: (status: RequestStatus) => boolean): Promise<RequestStatus> {
+    for (;;) {
+      const status = await this.client.status(requestId);
+      if (fits(status)) return status;
+      await sleep(25);
+    }
+  }
+
+  async record(requestId: string): Promise<RecordView> {
+    const view = await this.client.records.read(requestId);
+    if (view === null) throw new Error(`no record of ${requestId}`);
+    return view;
+  }
+
+  /** Live traces of a user id, whatever the API says. */
+  liveTraces(userId: string): readonly string[] {
+    return this.sim.truth.tracesOf([{ key: 'user_id', value: userId }]);
+  }
+
+  async close(): Promise<void> {
+    await this.stopWorker();
+    await this.client.close();
+    await this.sim.close();
+    await rm(this.stateDir, { recursive: true, force: true });
+  }
+}
