@@ -51,10 +51,13 @@ export function createLogger(level?: LogLevelName, env: NodeJS.ProcessEnv = proc
   return pino({ level: wanted, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination(2));
 }
 
+/** A warning of the SDK about every worker that serves one connection's activities and nothing else, as ours do. */
+const AS_MEANT = 'No workflows registered';
+
 /** The Temporal SDK's logger, writing into ours. */
 export function temporalLogger(logger: Logger): TemporalLogger {
   const write = (level: 'trace' | 'debug' | 'info' | 'warn' | 'error') => (message: string, meta?: LogMetadata) => {
-    logger[level](safeFields(meta), message);
+    logger[message.startsWith(AS_MEANT) ? 'debug' : level](safeFields(meta), message);
   };
   const levels = {
     TRACE: write('trace'),

@@ -7,6 +7,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 
 import { loadConfig } from '../src/config/config.ts';
+import { TEMPORAL_SERVER_VERSION } from '../src/temporal/binary.ts';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
@@ -29,6 +30,11 @@ interface Compose {
   readonly volumes: Readonly<Record<string, unknown>>;
 }
 
+interface SpecifiedObject {
+  readonly properties?: Readonly<Record<string, unknown>>;
+  readonly allOf?: ReadonlyArray<{ readonly $ref: string }>;
+}
+
 const compose = parse(read('docker-compose.yml'), { merge: true }) as Compose;
 const services = Object.entries(compose.services);
 const packageJson = JSON.parse(read('package.json')) as { version: string; devDependencies: Record<string, string> };
@@ -47,11 +53,13 @@ describe('docker-compose.yml', () => {
   // a service that the specification doesn't know, is checked beside it.
   const specification = JSON.parse(read('test/fixtures/compose-spec.schema.json'), (key, value: unknown) =>
     key === 'unevaluatedProperties' ? undefined : value,
-  ) as { $defs: Record<string, { properties: Record<string, unknown> }> };
+  ) as { $defs: Record<string, SpecifiedObject> };
   const schema = z.fromJSONSchema(specification as Parameters<typeof z.fromJSONSchema>[0]);
-  const serviceFields = new Set(
-    ['container_spec', 'service'].flatMap((name) => Object.keys(specification.$defs[name]!.properties)),
-  );
+  const fieldsOf = ({ properties, allOf }: SpecifiedObject): string[] => [
+    ...Object.keys(properties ?? {}),
+    ...(allOf ?? []).flatMap(({ $ref }) => fieldsOf(specification.$defs[$ref.replace('#/$defs/', '')]!)),
+  ];
+  const serviceFields = new Set(fieldsOf(specification.$defs['service']!));
 
   test('fits the Compose Specification', () => {
     expect(schema.safeParse(compose).error?.issues).toBeUndefined();
@@ -112,9 +120,8 @@ describe('docker-compose.yml', () => {
   });
 
   test('versions agree with the rest of the repository', () => {
-    const [, server] = /TEMPORAL_SERVER_VERSION = '([^']+)'/.exec(read('src/temporal/binary.ts')) ?? [];
-    expect(compose.services['temporal']!.image).toBe(`temporalio/server:${server}`);
-    expect(compose.services['temporal-schema']!.image).toBe(`temporalio/admin-tools:${server}`);
+    expect(compose.services['temporal']!.image).toBe(`temporalio/server:${TEMPORAL_SERVER_VERSION}`);
+    expect(compose.services['temporal-schema']!.image).toBe(`temporalio/admin-tools:${TEMPORAL_SERVER_VERSION}`);
     expect(compose.services['worker']!.image).toBe(`lethe:${packageJson.version}`);
   });
 

@@ -73,7 +73,7 @@ describe('loadConfig', () => {
       tls: false,
       apiKey: null,
       taskQueue: 'lethe',
-      uiAddress: null,
+      uiAddress: 'http://127.0.0.1:8233',
     });
     expect(config.stateDir.endsWith('/.lethe')).toBe(true);
     expect(config.secrets).toBeNull();
@@ -147,7 +147,9 @@ connections:
   });
 
   test('weak or equal keys are refused without being repeated', () => {
-    const found = problems(`keys: { hmac: hunter2hunter2, vault: hunter2hunter2 }\nidentifiers: [user_id]\n${CONNECTION}`);
+    const found = problems(
+      `keys: { hmac: hunter2hunter2, vault: hunter2hunter2 }\nidentifiers: [user_id]\n${CONNECTION}`,
+    );
     expect(found.map((line) => line.split(':')[0])).toEqual(['keys.hmac', 'keys.vault']);
     expect(found.join()).not.toContain('hunter2');
     const same = problems(
@@ -167,7 +169,8 @@ connections:
 });
 
 describe('P34: a simulated clock', () => {
-  const CLOCK = 'identifiers: [user_id]\nclock: { real: 2026-11-26T12:00:00Z, virtual: 2026-11-27T18:00:00Z, speed: 1000 }';
+  const CLOCK =
+    'identifiers: [user_id]\nclock: { real: 2026-11-26T12:00:00Z, virtual: 2026-11-27T18:00:00Z, speed: 1000 }';
 
   test('is taken when everything is on this machine', () => {
     const config = load(`${CLOCK}\n${LOCAL}`);
@@ -218,9 +221,7 @@ describe('the Temporal connection', () => {
   });
 
   test('unreadable certificates are named', () => {
-    expect(
-      problems(`temporal: { tls: { ca: gone.pem, cert: gone.crt } }\nidentifiers: [user_id]\n${LOCAL}`),
-    ).toEqual([
+    expect(problems(`temporal: { tls: { ca: gone.pem, cert: gone.crt } }\nidentifiers: [user_id]\n${LOCAL}`)).toEqual([
       'temporal.tls: needs both cert and key, or neither',
       'temporal.tls.ca: cannot be read (ENOENT)',
       'temporal.tls.cert: cannot be read (ENOENT)',

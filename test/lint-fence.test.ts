@@ -16,7 +16,7 @@ function complaints(file: string, code: string): string[] {
   const config: Linter.Config[] = [
     {
       files: ['**/*.ts'],
-      languageOptions: { parser: tseslint.parser as Linter.Parser },
+      languageOptions: { parser: tseslint.parser },
       plugins: { lethe: { rules: { 'import-fence': importFence } } },
       rules: { 'lethe/import-fence': 'error' },
     },

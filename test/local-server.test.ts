@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +15,7 @@ import {
   DatabaseInUseError,
   ensureNamespace,
   ensureSearchAttributes,
+  LocalServerError,
   resolveTemporalBinary,
   startLocalServer,
   type LocalServer,
@@ -109,5 +112,46 @@ describe('local server', () => {
       retentionDays: 40,
     });
     expect((await ensureSearchAttributes(connection, 'other')).added).toHaveLength(8);
+  });
+
+  test('a server that cannot start says why', async () => {
+    const { server } = await start();
+    const binary = await resolveTemporalBinary({ allowBuild: false });
+    const port = Number(server.address.split(':')[1]);
+    const failure: unknown = await startLocalServer({ binary, dbFile: null, port }).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(LocalServerError);
+    expect(String(failure)).toContain(`cannot use port ${port}`);
+
+    const logLevel = 'shouting' as 'error';
+    const refused: unknown = await startLocalServer({ binary, dbFile: null, logLevel }).catch(
+      (error: unknown) => error,
+    );
+    expect(refused).toBeInstanceOf(LocalServerError);
+    expect(String(refused)).toMatch(/ended at once \(exit code 1\).*shouting/s);
+  });
+
+  test('the server does not outlive the process that started it, not even one that is killed', async () => {
+    const code = `
+      import { resolveTemporalBinary, startLocalServer } from ${JSON.stringify(
+        new URL('../src/temporal/server.ts', import.meta.url).href,
+      )};
+      const binary = await resolveTemporalBinary({ allowBuild: false });
+      const server = await startLocalServer({ binary, dbFile: null, headless: true });
+      process.stdout.write(String(server.pid));`;
+    const parent = spawn(process.execPath, ['--input-type=module-typescript', '-e', code], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [output] = (await once(parent.stdout, 'data')) as [Buffer];
+    const pid = Number(output.toString());
+    const lives = (): boolean => {
+      try {
+        return process.kill(pid, 0);
+      } catch {
+        return false;
+      }
+    };
+    expect(lives()).toBe(true);
+    parent.kill('SIGKILL');
+    await until(() => Promise.resolve(!lives()));
   });
 });

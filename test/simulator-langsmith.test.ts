@@ -521,6 +521,11 @@ describe('queries', () => {
     expect(await of(`and(gte(start_time, "${at}"), lt(start_time, "2026-01-01T10:00:01Z"))`)).toEqual(only(a));
     expect(await of('search("ada lovelace")')).toEqual(only(c));
     expect(await of('search("lovel")')).toEqual([]);
+    const either = `or(${pair('user_id', '"x"')}, ${pair('user_id', '"42"')})`;
+    expect(await of(either)).toEqual(only(a, b));
+    expect(await of(`and(${either}, neq(status, "error"))`)).toEqual(only(a));
+    expect(await of(`or(${pair('user_id', '"x"')}, eq(run_type, "llm"))`)).toEqual(only(a, c));
+    expect(await of('and(eq(metadata_key, "user_id"), in(metadata_value, ["x", "42", "nobody"]))')).toEqual(only(a, b));
     expect(await of(`in(trace_id, ["${a!.traceId}", "${b!.traceId}"])`)).toEqual(only(a, b));
     const tree = await v2Traces(sim, { project_ids: [chat], tree_filter: 'eq(run_type, "llm")', is_root: true });
     expect(tree).toEqual(only(c));
@@ -637,7 +642,7 @@ test('30,000 traces: seeding and pages of 1000 are quick', async () => {
     cursor = reply.json.next_cursor as string;
   }
   // About 10 ms on a quiet machine; the bound only catches a scan from the start for every page.
-  expect(times.sort((left, right) => left - right)[7]).toBeLessThan(80);
+  expect(times.sort((left, right) => left - right)[7]).toBeLessThan(200);
   const person = 'and(eq(metadata_key, "user_id"), eq(metadata_value, "person-00042"))';
   expect(await v2Traces(sim, { ...body, filter: person })).toHaveLength(10);
 });

@@ -125,7 +125,7 @@ export class Reader {
     });
     this.reports.push(...found.reports);
     this.controls = spread(found.controls, MOST_CONTROLS);
-    this.silentProjects = (found.silent ?? []).filter(({ holdsRuns }) => holdsRuns).length;
+    this.silentProjects = found.silent.filter(({ holdsRuns }) => holdsRuns).length;
   }
 
   /** Kinds searched for which an empty answer proves nothing: no control carries them, and the plan saw none (P6). */

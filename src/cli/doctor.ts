@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { runDoctor, type DoctorReport } from '../client/doctor.ts';
+import type { DoctorReport } from '../client/doctor.ts';
 import { loadConfig } from '../config/config.ts';
 import { EXIT, type ExitCode } from './exit.ts';
 import { wrap } from './format.ts';
@@ -12,7 +12,9 @@ export function addDoctor(program: Command, io: Io, exit: (code: ExitCode) => vo
     .description('check everything that erasures depend on, and say what each store cannot do')
     .option('--json', 'print one object, see docs/json.md')
     .action(async (options: { readonly json?: true }, command: Command) => {
-      const report = await runDoctor(loadConfig({ path: configPath(command), env: io.env }));
+      const config = loadConfig({ path: configPath(command), env: io.env });
+      const { runDoctor } = await import('../client/doctor.ts');
+      const report = await runDoctor(config);
       if (options.json !== undefined) printJson(io, report);
       else io.out(formatDoctor(report));
       exit(report.ok ? EXIT.ok : EXIT.operator);

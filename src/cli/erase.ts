@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { LetheClient, type Erasure } from '../client/client.ts';
+import type { Erasure, LetheClient } from '../client/client.ts';
 import { prepareRequest } from '../client/prepare.ts';
 import { loadConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
@@ -12,6 +12,7 @@ import { readIdentifiers, readKnown } from './inputs.ts';
 import { printJson, type Io } from './io.ts';
 import { collect, configPath, parseCount, parseDate, parseEndOfDay } from './options.ts';
 import { watch } from './watch.ts';
+import { connect } from './connect.ts';
 
 interface EraseOptions {
   readonly id?: readonly string[];
@@ -56,7 +57,7 @@ async function erase(options: EraseOptions, path: string | undefined, io: Io): P
   prepareRequest(request, config, deriveKeys((await secretsFor(config, false)).secrets));
 
   const tell = options.json === undefined ? io.out : io.err;
-  const client = await LetheClient.connect({ config });
+  const client = await connect(config);
   try {
     const erasure = await client.erase(request);
     tell(announcement(erasure, client.uiLink(erasure.workflowId), options));

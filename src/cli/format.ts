@@ -12,7 +12,7 @@ export function formatDate(iso: string): string {
 /** Breaks a text between words, so that no line is wider than a terminal; later lines are indented. */
 export function wrap(text: string, indent: number, first = ''): string {
   const lines: string[] = [];
-  let line = first.padEnd(indent);
+  let line = first;
   let empty = true;
   for (const word of text.split(/\s+/).filter((part) => part !== '')) {
     if (!empty && line.length + 1 + word.length > WIDTH) {
@@ -26,11 +26,22 @@ export function wrap(text: string, indent: number, first = ''): string {
   return [...lines, line].join('\n');
 }
 
+/** Wraps each line of a text, keeping its indentation. */
+export function wrapLines(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => {
+      const indent = line.length - line.trimStart().length;
+      return wrap(line, indent === 0 ? 0 : indent + 2, ' '.repeat(indent));
+    })
+    .join('\n');
+}
+
 const LABEL_WIDTH = 12;
 
 /** `  label     text`, wrapped. */
 export function labelled(label: string, text: string): string {
-  return wrap(text, LABEL_WIDTH, `  ${label} `);
+  return wrap(text, LABEL_WIDTH, `  ${label} `.padEnd(LABEL_WIDTH));
 }
 
 /** What a lane is doing, in one sentence. */
@@ -177,5 +188,7 @@ export function formatRow(status: RequestStatus): string {
     .sort()[0];
   const when = next === undefined ? '' : `next ${formatInstant(Date.parse(next))}`;
   const overdue = status.overdue ? 'OVERDUE ' : '';
+  if (status.dryRun && status.endedAt !== null)
+    return `${status.requestId}  planned  ${formatCount(open)} traces found`;
   return `${status.requestId}  ${overdue}${status.status}  due ${status.dueAt.slice(0, 10)}  round ${round}  ${formatCount(open)} open  ${when}`.trimEnd();
 }

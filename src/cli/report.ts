@@ -158,7 +158,8 @@ function formatEntry(entry: RecordEntry): string[] {
 
 function readDetails(reports: readonly (RecordEntry & { kind: 'read' })['reports'][number][]): string[] {
   return reports.map((report) => {
-    const controls = report.controlsAsked === 0 ? '' : `, ${report.controlsSeen} of ${report.controlsAsked} controls seen`;
+    const controls =
+      report.controlsAsked === 0 ? '' : `, ${report.controlsSeen} of ${report.controlsAsked} controls seen`;
     const calls = `${report.calls} ${report.calls === 1 ? 'call' : 'calls'}`;
     const sunset = report.sunset === null ? '' : `; its end is announced: ${report.sunset}`;
     return detail(report.purpose, `${report.route}: ${calls}, ${formatCount(report.rows)} rows${controls}${sunset}`);
@@ -170,7 +171,7 @@ function entryLine(at: string, text: string): string {
 }
 
 function detail(label: string, text: string): string {
-  return wrap(text === '' ? 'none' : text, 18, `      ${label} `);
+  return wrap(text === '' ? 'none' : text, 18, `      ${label} `.padEnd(18));
 }
 
 function countsOf(counts: Readonly<Record<string, number>>): string {

@@ -1,7 +1,8 @@
 import { Option, type Command } from 'commander';
-import { LetheClient } from '../client/client.ts';
+import type { LetheClient } from '../client/client.ts';
 import { loadConfig } from '../config/config.ts';
 import { STATUSES, type Status } from '../erasure/outcome.ts';
+import { connect } from './connect.ts';
 import { EXIT, exitCodeOf, type ExitCode } from './exit.ts';
 import { formatRow, formatStatus } from './format.ts';
 import { printJson, type Io } from './io.ts';
@@ -41,7 +42,8 @@ export function addStatus(program: Command, io: Io, exit: (code: ExitCode) => vo
                 stopForOperator: false,
               });
         if (options.json !== undefined) printJson(io, status);
-        else io.out(`${options.watch === undefined ? '' : '\n'}${formatStatus(status, client.uiLink(status.workflowId))}`);
+        else
+          io.out(`${options.watch === undefined ? '' : '\n'}${formatStatus(status, client.uiLink(status.workflowId))}`);
         exit(exitCodeOf(status));
       });
     });
@@ -55,9 +57,12 @@ export function addStatus(program: Command, io: Io, exit: (code: ExitCode) => vo
     .action(async (options: ListOptions, command: Command) => {
       await withClient(command, io, async (client) => {
         const { status, connection } = options;
-        const requests = await client.list({
+        const filter = {
           ...(status === undefined ? {} : { status }),
           ...(connection === undefined ? {} : { connection }),
+        };
+        const requests = await client.list(filter, (workflowId) => {
+          io.err(`${workflowId} cannot be read with these keys, and is left out.`);
         });
         if (options.json !== undefined) printJson(io, { requests });
         else if (requests.length === 0) io.out('No requests.');
@@ -88,7 +93,7 @@ export async function withClient(
   work: (client: LetheClient) => Promise<void>,
 ): Promise<void> {
   const config = loadConfig({ path: configPath(command), env: io.env, storeSecrets: false });
-  const client = await LetheClient.connect({ config });
+  const client = await connect(config);
   try {
     await work(client);
   } finally {

@@ -60,7 +60,8 @@ export function addVerbs(program: Command, io: Io, exit: (code: ExitCode) => voi
 function targetOf(ids: readonly string[], options: VerbOptions): Parameters<LetheSend>[1] {
   const { all, status, connection, expect } = options;
   if (all === undefined) {
-    if (ids.length === 0) throw new UsageError('Name at least one request, or use --all with a filter. Nothing was sent.');
+    if (ids.length === 0)
+      throw new UsageError('Name at least one request, or use --all with a filter. Nothing was sent.');
     if (status !== undefined || expect !== undefined) {
       throw new UsageError('--status and --expect go with --all. Nothing was sent.');
     }

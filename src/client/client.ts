@@ -61,7 +61,7 @@ export interface ConnectOptions {
   readonly config?: LetheConfig;
   /** Default: LETHE_CONFIG, else `./lethe.yaml`. Variables that only connections refer to may be missing. */
   readonly configPath?: string;
-  /** How long to wait for the Temporal server, milliseconds. Default: 10 s. */
+  /** How long to wait for the Temporal server, milliseconds. Default: 5 s. */
   readonly connectTimeoutMs?: number;
 }
 
@@ -138,7 +138,7 @@ export class LetheClient {
     try {
       const connection = await Connection.connect({
         ...connectionOptionsOf(config.temporal),
-        connectTimeout: options.connectTimeoutMs ?? 10_000,
+        connectTimeout: options.connectTimeoutMs ?? 5_000,
       });
       return new LetheClient({ config, keys, connection });
     } catch (error) {
@@ -169,6 +169,13 @@ export class LetheClient {
       if (prepared.chosenId) {
         const seen = await this.#joinById(prepared);
         if (seen !== null) return seen;
+      }
+      // A due date may have passed since a request that is only repeated here; a new one can't begin with it.
+      const { dueAtMs } = prepared.stated;
+      if (dueAtMs !== null && dueAtMs <= prepared.input.receivedAtMs) {
+        const joined = await this.#joinOpen(prepared);
+        if (joined !== null) return joined;
+        throw new InvalidRequestError([{ path: 'dueAt', message: 'is not after the receipt' }]);
       }
       // The open request may end between the refused start and our look at it: then start again.
       for (let attempt = 1; ; attempt += 1) {
@@ -215,16 +222,21 @@ export class LetheClient {
    * All requests, open ones first, then the latest received first. Those that have left Temporal come from the records.
    *
    * @param filter.status as in the status; `filter.connection` a connection in scope.
+   * @param onUnreadable called for each workflow that was written with other keys; they are left out. Default: nothing.
    */
   async list(
     filter: { readonly status?: Status; readonly connection?: string } = {},
+    onUnreadable: (workflowId: string) => void = () => undefined,
   ): Promise<readonly RequestStatus[]> {
     return this.#guard(async () => {
       const statuses = new Map<string, RequestStatus>();
-      for await (const found of this.#search([`ExecutionStatus != "ContinuedAsNew"`])) {
+      const running = new Set<string>();
+      for await (const found of this.#search([`ExecutionStatus != "ContinuedAsNew"`], onUnreadable)) {
         const status = current(found.kept, found.liveness, Date.now());
-        const other = statuses.get(status.requestId);
-        if (other === undefined || other.endedAt !== null) statuses.set(status.requestId, status);
+        // Of several with one id, which only a race can make, the one that works on.
+        if (statuses.has(status.requestId) && (found.liveness !== 'running' || running.has(status.requestId))) continue;
+        statuses.set(status.requestId, status);
+        if (found.liveness === 'running') running.add(status.requestId);
       }
       for (const { requestId } of await this.records.list()) {
         if (statuses.has(requestId)) continue;
@@ -368,15 +380,21 @@ export class LetheClient {
    * server lets both pass. The later one goes, before it was planned as a rule.
    */
   async #refuseTwin({ workflowId, input }: PreparedRequest, runId: string): Promise<void> {
-    const all: WorkflowExecutionInfo[] = [];
-    const query = `WorkflowType = "${WORKFLOW_TYPE}" AND LetheRequestId = "${input.requestId}"`;
-    for await (const info of this.temporal.workflow.list({ query })) all.push(info);
-    const own = all.find((info) => info.runId === runId);
-    const rank = (info: { startTime: Date; workflowId: string }) =>
-      `${info.startTime.toISOString()} ${info.workflowId}`;
-    const first = all
-      .filter((info) => info.workflowId !== workflowId)
-      .find((info) => own === undefined || rank(info) < rank(own));
+    type Start = { workflowId: string; runId: string; startMs: number };
+    const earlier = (one: Start, than: Start) =>
+      one.startMs < than.startMs || (one.startMs === than.startMs && one.workflowId < than.workflowId);
+    const query = this.#query([`LetheRequestId = "${input.requestId}"`]);
+    const deadline = Date.now() + VISIBILITY_LAG_MS;
+    let first: Start | undefined;
+    for (;;) {
+      const all: Start[] = [];
+      for await (const one of this.#ids(query)) all.push(one);
+      const own = all.find((one) => one.runId === runId);
+      first = own && all.find((one) => one.workflowId !== workflowId && earlier(one, own));
+      // A list that does not show our own start yet may not show the other one either.
+      if (own !== undefined || Date.now() > deadline) break;
+      await sleep(20);
+    }
     if (first === undefined) return;
     await this.temporal.workflow
       .getHandle(workflowId, runId)
@@ -476,32 +494,61 @@ export class LetheClient {
     const deadline = Date.now() + patienceMs;
     for (let delayMs = 50; ; delayMs *= 2) {
       const all: Found[] = [];
-      for await (const found of this.#search([`LetheRequestId = "${requestId}"`])) all.push(found);
+      let unreadable: string | null = null;
+      const query = [`LetheRequestId = "${requestId}"`];
+      for await (const found of this.#search(query, (workflowId) => (unreadable = workflowId))) all.push(found);
       const best = all.find(({ liveness }) => liveness === 'running') ?? all[0];
       // The list may lag behind; the execution itself does not.
       if (best !== undefined) return (await this.#describe(best.workflowId, best.runId)) ?? best;
+      if (unreadable !== null) throw new UnreadableStateError(unreadable);
       if (Date.now() + delayMs > deadline) return null;
       if (isRequestId(requestId) && (await this.records.read(requestId)) !== null) return null;
       await sleep(delayMs);
     }
   }
 
-  /** Newest first. */
-  async *#search(conditions: readonly string[]): AsyncGenerator<Found> {
-    const query = [`WorkflowType = "${WORKFLOW_TYPE}"`, ...conditions].join(' AND ');
-    const all: WorkflowExecutionInfo[] = [];
-    for await (const info of this.#decoding(this.temporal.workflow.list({ query }))) all.push(info);
-    all.sort((a, b) => b.startTime.getTime() - a.startTime.getTime());
-    for (const info of all) yield this.#foundOf(info);
-  }
-
-  async *#decoding(infos: AsyncIterable<WorkflowExecutionInfo>): AsyncGenerator<WorkflowExecutionInfo> {
+  /** Executions of this installation, newest first; what can't be read is reported and left out. */
+  async *#search(conditions: readonly string[], onUnreadable: (workflowId: string) => void): AsyncGenerator<Found> {
+    const query = this.#query(conditions);
+    const all: (Found & { readonly startMs: number })[] = [];
     try {
-      yield* infos;
+      for await (const info of this.temporal.workflow.list({ query })) {
+        all.push({ ...this.#foundOf(info), startMs: info.startTime.getTime() });
+      }
     } catch (error) {
       if (isGrpcFailure(error)) throw error;
-      throw new UnreadableStateError('the requests', { cause: error });
+      // One that was written with other keys spoils the whole page: read them one by one.
+      all.length = 0;
+      for await (const { workflowId, runId, startMs } of this.#ids(query)) {
+        try {
+          const found = await this.#describe(workflowId, runId);
+          if (found !== null) all.push({ ...found, startMs });
+        } catch (one) {
+          if (!(one instanceof UnreadableStateError)) throw one;
+          onUnreadable(workflowId);
+        }
+      }
     }
+    yield* all.sort((a, b) => b.startMs - a.startMs);
+  }
+
+  /** Several installations may share a namespace: their task queues tell them apart. */
+  #query(conditions: readonly string[]): string {
+    return [`WorkflowType = "${WORKFLOW_TYPE}"`, `TaskQueue = "${this.taskQueue}"`, ...conditions].join(' AND ');
+  }
+
+  /** The same as `workflow.list`, without looking at what the executions hold. */
+  async *#ids(query: string): AsyncGenerator<{ workflowId: string; runId: string; startMs: number }> {
+    const { namespace } = this.config.temporal;
+    let nextPageToken: Uint8Array = new Uint8Array();
+    do {
+      const page = await this.temporal.workflowService.listWorkflowExecutions({ namespace, query, nextPageToken });
+      for (const { execution, startTime } of page.executions) {
+        const startMs = Number(startTime?.seconds ?? 0) * 1000 + (startTime?.nanos ?? 0) / 1e6;
+        yield { workflowId: execution?.workflowId ?? '', runId: execution?.runId ?? '', startMs };
+      }
+      ({ nextPageToken } = page);
+    } while (nextPageToken.length > 0);
   }
 
   async #describe(workflowId: string, runId?: string): Promise<Found | null> {

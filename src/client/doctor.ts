@@ -91,21 +91,36 @@ type Add = (area: string, name: string, level: CheckItem['level'], text: string)
 async function checkConfig(config: LetheConfig, add: Add): Promise<void> {
   add('config', 'file', 'ok', config.file ?? 'given as a value');
   if (config.clock !== null) {
-    add('config', 'clock', 'warning', `simulated, ${config.clock.speed} times as fast: proves nothing about a real store`);
+    add(
+      'config',
+      'clock',
+      'warning',
+      `simulated, ${config.clock.speed} times as fast: proves nothing about a real store`,
+    );
   }
   try {
     const { secrets, warning } = await secretsFor(config, false);
     deriveKeys(secrets);
     add('config', 'keys', warning === null ? 'ok' : 'warning', warning ?? 'configured');
   } catch (error) {
-    add('config', 'keys', 'problem', error instanceof Error ? (error.message.split('\n').at(-1) ?? '').trim() : 'unusable');
+    add(
+      'config',
+      'keys',
+      'problem',
+      error instanceof Error ? (error.message.split('\n').at(-1) ?? '').trim() : 'unusable',
+    );
   }
   await access(config.stateDir, constants.R_OK | constants.W_OK).then(
     () => add('config', 'state', 'ok', `${config.stateDir} can be read and written`),
     (error: NodeJS.ErrnoException) =>
       error.code === 'ENOENT'
         ? add('config', 'state', 'warning', `${config.stateDir} does not exist yet; the first worker makes it`)
-        : add('config', 'state', 'problem', `${config.stateDir} cannot be read and written (${error.code ?? 'unknown'})`),
+        : add(
+            'config',
+            'state',
+            'problem',
+            `${config.stateDir} cannot be read and written (${error.code ?? 'unknown'})`,
+          ),
   );
 }
 
@@ -158,7 +173,8 @@ async function checkSearchAttributes(connection: Connection, namespace: string, 
       .catch(() => missing.push(name));
   }
   if (missing.length === 0) add('temporal', 'search attributes', 'ok', 'all there');
-  else add('temporal', 'search attributes', 'problem', `missing: ${missing.join(', ')}; a worker adds them where it may`);
+  else
+    add('temporal', 'search attributes', 'problem', `missing: ${missing.join(', ')}; a worker adds them where it may`);
 }
 
 async function checkPollers(connection: Connection, config: LetheConfig, taskQueue: string, add: Add): Promise<void> {
@@ -205,8 +221,15 @@ async function checkRequests(
     connection,
     ...(options.taskQueue === undefined ? {} : { taskQueue: options.taskQueue }),
   });
-  const open = (await client.list()).filter(({ endedAt }) => endedAt === null);
-  const lostOnes = open.filter((status) => lanes(status).some(({ attention }) => attention?.reason === 'workflow-lost'));
+  const unreadable: string[] = [];
+  const all = await client.list({}, (workflowId) => unreadable.push(workflowId));
+  const open = all.filter(({ endedAt }) => endedAt === null);
+  for (const workflowId of unreadable) {
+    add('requests', workflowId, 'problem', 'cannot be read with these keys: configure the keys.vault that started it');
+  }
+  const lostOnes = open.filter((status) =>
+    lanes(status).some(({ attention }) => attention?.reason === 'workflow-lost'),
+  );
   const others = open.filter((status) => !lostOnes.includes(status));
   for (const { requestId, connections } of lostOnes) {
     const next = Object.values(connections).find(({ attention }) => attention !== null)?.attention?.next ?? '';
@@ -222,13 +245,19 @@ async function checkRequests(
       .filter((at) => at !== null)
       .sort()[0];
     if (next !== undefined && (nowMs - Date.parse(next)) / speed > patience) {
-      add('requests', status.requestId, 'problem', `its next step was due ${formatInstant(Date.parse(next))} and did not come`);
+      add(
+        'requests',
+        status.requestId,
+        'problem',
+        `its next step was due ${formatInstant(Date.parse(next))} and did not come`,
+      );
     }
     if (status.overdue) {
       add('requests', status.requestId, 'warning', `overdue: it was due ${status.dueAt.slice(0, 10)}; it goes on`);
     }
     for (const [name, { attention }] of Object.entries(status.connections)) {
-      if (attention !== null) add('requests', status.requestId, 'warning', `${name}: ${attention.reason}; ${attention.next}`);
+      if (attention !== null)
+        add('requests', status.requestId, 'warning', `${name}: ${attention.reason}; ${attention.next}`);
     }
   }
   for (const failing of await failingWorkflows(connection, config.temporal.namespace, client)) {
@@ -242,21 +271,27 @@ function lanes(status: RequestStatus): RequestStatus['connections'][string][] {
   return Object.values(status.connections);
 }
 
-/** Request ids, or workflow ids where there is no request id, of workflows whose task keeps failing. */
-async function failingWorkflows(connection: Connection, namespace: string, client: LetheClient): Promise<readonly string[]> {
+/** Ids of workflows whose task keeps failing. */
+async function failingWorkflows(
+  connection: Connection,
+  namespace: string,
+  client: LetheClient,
+): Promise<readonly string[]> {
   const found = new Set<string>();
-  const query = `WorkflowType = "${WORKFLOW_TYPE}" AND ExecutionStatus = "Running"`;
-  let looked = 0;
-  for await (const { workflowId, runId, typedSearchAttributes } of client.temporal.workflow.list({ query })) {
-    if (looked++ >= MOST_LOOKED_AT) break;
+  const query = `WorkflowType = "${WORKFLOW_TYPE}" AND TaskQueue = "${client.taskQueue}" AND ExecutionStatus = "Running"`;
+  // Raw, so that one that can't be decoded is looked at as well.
+  const { executions } = await connection.workflowService.listWorkflowExecutions({
+    namespace,
+    query,
+    pageSize: MOST_LOOKED_AT,
+  });
+  for (const { execution } of executions) {
+    const { workflowId = '', runId = '' } = execution ?? {};
     const { pendingWorkflowTask } = await connection.workflowService.describeWorkflowExecution({
       namespace,
       execution: { workflowId, runId },
     });
-    if ((pendingWorkflowTask?.attempt ?? 0) >= FAILING_ATTEMPTS) {
-      const id = typedSearchAttributes.getAll().find(({ key }) => key.name === 'LetheRequestId')?.value;
-      found.add(typeof id === 'string' ? id : workflowId);
-    }
+    if ((pendingWorkflowTask?.attempt ?? 0) >= FAILING_ATTEMPTS) found.add(workflowId ?? '?');
   }
   return [...found];
 }

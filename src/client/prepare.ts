@@ -140,7 +140,8 @@ function scopeProblems(request: CheckedRequest, config: LetheConfig): Problem[] 
 
 function timeProblems(request: CheckedRequest, nowMs: number): Problem[] {
   const problems: Problem[] = [];
-  const received = request.receivedAt === undefined ? nowMs : Date.parse(request.receivedAt);
+  if (request.receivedAt === undefined) return problems;
+  const received = Date.parse(request.receivedAt);
   if (received > nowMs + MOST_FUTURE_MS) problems.push({ path: 'receivedAt', message: 'lies in the future' });
   if (request.dueAt !== undefined && Date.parse(request.dueAt) <= received) {
     problems.push({ path: 'dueAt', message: 'is not after the receipt' });

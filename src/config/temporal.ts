@@ -4,6 +4,7 @@ import { loadClientConfigProfile, toClientOptions, type ClientConfigProfile } fr
 import { z } from 'zod';
 import { DEFAULT_TASK_QUEUE } from '../erasure/memo.ts';
 import type { Problem } from './errors.ts';
+import { isLoopback } from './loopback.ts';
 
 const name = z.string().min(1);
 
@@ -36,7 +37,7 @@ export const temporalSchema = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be letters, digits, dots, dashes or underscores')
     .optional(),
-  /** Where people open the Temporal UI, for links. Default: port 8233 of a server on this machine. */
+  /** Where people open the Temporal UI, for links. Default: a server on this machine has it 1000 ports up, at 8233. */
   uiAddress: z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
 });
 
@@ -158,9 +159,15 @@ export function compileTemporal(
       apiKey,
       metadata: { ...(profile.grpcMeta ?? {}), ...(fromEnv.grpcMeta ?? {}) },
       taskQueue: section.taskQueue ?? DEFAULT_TASK_QUEUE,
-      uiAddress: section.uiAddress?.replace(/\/+$/, '') ?? null,
+      uiAddress: section.uiAddress?.replace(/\/+$/, '') ?? localUi(address),
     },
   };
+}
+
+/** Temporal's dev server puts its UI a thousand ports above; of a server elsewhere nothing is known. */
+function localUi(address: string): string | null {
+  const port = Number(/:(\d+)$/.exec(address)?.[1] ?? 7233);
+  return isLoopback(address) && port < 64_000 ? `http://127.0.0.1:${port + 1000}` : null;
 }
 
 /** What `Connection` and `NativeConnection` take. */

@@ -3,7 +3,7 @@ import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 
 /**
  * A lane's manifest with what became of each trace: sealed in the vault before the first delete and again after every
- * read. History holds a reference to it.
+ * read that was conclusive. History holds a reference to it.
  */
 const entrySchema = z.strictObject({
   projectId: z.string(),
@@ -156,7 +156,8 @@ export function mergeDeltas(book: Book, deltas: readonly Delta[], round: number)
       const entry = at(traceId);
       if (entry === undefined) continue;
       entry.sentMs = delta.sentMs;
-      if (entry.state === 'goneBeforeSubmit') entry.state = 'pending';
+      // Whatever an earlier call made of it: what was sent must be read back.
+      if (['goneBeforeSubmit', 'shared', 'linked'].includes(entry.state)) entry.state = 'pending';
     }
     for (const traceId of delta.absent) {
       const entry = at(traceId);

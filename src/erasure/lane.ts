@@ -47,6 +47,7 @@ export interface LaneState {
   /** Traces per delete call of the current round. */
   readonly batches: readonly number[];
   readonly nextBatch: number;
+  /** From when a read may count for everything submitted so far (P3). */
   readonly settledAtMs: number | null;
   readonly nextCheckAtMs: number | null;
   readonly cleanReads: number;
@@ -171,8 +172,10 @@ export function deleted(lane: LaneState, answer: DeleteAnswer): LaneState {
     nextCheckAtMs: latest(lane.nextCheckAtMs, answer.nextCheckAtMs),
   };
   if (nextBatch < lane.batches.length) return next;
-  // Nothing was left to submit in the whole round: the read that proves it needs no waiting window.
-  return { ...next, phase: 'waiting', nextCheckAtMs: next.nextCheckAtMs ?? answer.atMs };
+  // Nothing was left to submit in the whole round: the read that proves it needs no waiting window. A later round was
+  // caused by a read that saw traces; where reads and the look before each call disagree, pauses grow.
+  const pauseMs = lane.round > 1 ? probeDelayMs(lane.round - 2, 0) : 0;
+  return { ...next, phase: 'waiting', nextCheckAtMs: next.nextCheckAtMs ?? answer.atMs + pauseMs };
 }
 
 export function verified(lane: LaneState, answer: VerifyAnswer, random: number): LaneState {
@@ -187,7 +190,6 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
     lastRead: answer.why,
     nextCheckAtMs: answer.nextCheckAtMs,
     phase: 'waiting',
-    lookNow: false,
     unproven: 0,
   };
   if (answer.verdict !== null) {
@@ -200,7 +202,11 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
     const flag = unproven >= 3 ? raised(lane, 'inconclusive', text, answer.atMs) : lane.flag;
     return { ...base, unproven, nextCheckAtMs, flag };
   }
-  if (!answer.resubmit) return { ...base, flag: null };
+  if (!answer.resubmit) {
+    // An extra look that still sees them changes nothing about why an operator was asked for.
+    const stays = answer.kind === 'survivors' && lane.flag?.reason !== 'inconclusive';
+    return { ...base, flag: stays ? lane.flag : null };
+  }
   const round = lane.round + 1;
   const newcomerRounds = answer.kind === 'newcomers' ? lane.newcomerRounds + 1 : 0;
   const most = lane.policy?.flagAfterRounds ?? 3;
@@ -209,7 +215,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   if (newcomerRounds >= most) {
     flag = raised(lane, 'new-traces', 'a source still writes traces of this person; stop it', answer.atMs);
   } else if (round > most) {
-    const text = `${formatTraces(left)} survived ${lane.round} rounds; submitted again each round; ask the store's support`;
+    const text = `${formatTraces(left)} still readable after ${lane.round} rounds; submitted again each round; ask the store's support`;
     flag = raised(lane, 'survivors', text, answer.atMs);
   }
   return {
@@ -217,8 +223,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
     phase: 'deleting',
     round,
     nextBatch: 0,
-    // What was submitted before has settled; the new round's receipts say when it settles again.
-    settledAtMs: null,
+    // `settledAtMs` stays: newcomers may show before what was submitted earlier has settled.
     nextCheckAtMs: null,
     newcomerRounds,
     flag,
@@ -280,7 +285,7 @@ export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): rea
     case 'checkNow':
       if (lane.phase === 'waiting') return say({ ...lane, lookNow: true }, 'reads now; counts only if it may');
       if (lane.trouble !== null) return say({ ...lane, lookNow: true }, 'tries again now');
-      return say(lane, 'is at work already; it reads as soon as it can');
+      return say(lane, 'is at work already; ask again once it waits');
     case 'retry':
       if (lane.phase === 'stopped') return say({ ...lane, phase: 'resolving', flag: null }, 'plans again');
       if (lane.phase === 'waiting' && lane.batches.length > 0) {

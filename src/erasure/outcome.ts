@@ -59,8 +59,11 @@ export type ExceptionKind = (typeof EXCEPTION_KINDS)[number];
 /**
  * What a lane may truthfully say at its end (P1). The exceptions are derived from the ledgers by the activity that
  * made the last read, less what the controller accepted beforehand.
+ *
+ * @throws RangeError while traces are pending: nothing can be said of them, not even an exception.
  */
 export function verdictOf(traces: TraceLedger, given: GivenLedger, exceptions: readonly LaneException[]): Verdict {
+  if (traces.pending > 0) throw new RangeError(`no verdict while ${traces.pending} of the traces are pending`);
   if (exceptions.length > 0) return 'verified-with-exceptions';
   return traces.matched === 0 && given.resolved === 0 ? 'nothing-found' : 'verified';
 }

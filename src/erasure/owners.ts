@@ -12,15 +12,15 @@ export type SubjectVariants = ReadonlyMap<string, ReadonlySet<string>>;
 /**
  * The exact spellings that count as the subject.
  *
- * @param caseInsensitive kinds declared so in the config: their lower-case spelling counts too. No other folding is
- *   done: two user ids that differ in case are two people.
+ * @param caseInsensitive kinds declared so in the config: their spelling without spaces around it, and that in lower
+ *   case, count too. No other folding is done: two user ids that differ in case are two people.
  */
 export function subjectVariants(subject: readonly Identifier[], caseInsensitive: ReadonlySet<string>): SubjectVariants {
   const variants = new Map<string, Set<string>>();
   for (const { kind, value } of subject) {
     const of = variants.get(kind) ?? new Set<string>();
     of.add(value);
-    if (caseInsensitive.has(kind)) of.add(value.toLowerCase());
+    if (caseInsensitive.has(kind)) of.add(value.trim()).add(value.trim().toLowerCase());
     variants.set(kind, of);
   }
   return variants;

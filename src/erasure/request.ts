@@ -41,13 +41,22 @@ const PLACEHOLDERS: ReadonlySet<string> = new Set([
 export function implausible(value: string): string | null {
   const plain = value.trim().toLowerCase();
   if (plain === '') return 'is empty';
-  if (PLACEHOLDERS.has(plain)) return 'is a placeholder that stands for nobody, and would match strangers';
+  // As templates and serialisers write it: "null", <none>, (unknown).
+  const bare = plain.replace(/^["'<([{]+/, '').replace(/["'>)\]}]+$/, '');
+  if (PLACEHOLDERS.has(plain) || PLACEHOLDERS.has(bare)) {
+    return 'is a placeholder that stands for nobody, and would match strangers';
+  }
   if (/[*%]/.test(plain) && plain.replace(/[*%._-]/g, '') === '') return 'is a wildcard';
+  if (!/[\p{L}\p{N}]/u.test(plain)) return 'has no letter or digit, and names nobody';
   if (value.length > 500) return 'is longer than 500 characters';
+  if (HALF_CHARACTER.test(value)) return 'contains half a character, which no text can carry';
   // eslint-disable-next-line no-control-regex -- control characters never name a person and hide in terminals
   if (/[\u0000-\u001f\u007f]/.test(value)) return 'contains control characters';
   return null;
 }
+
+/** A surrogate without its other half: it has no UTF-8 form, so that different values would become the same. */
+const HALF_CHARACTER = /\p{Surrogate}/u;
 
 const kindSchema = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, 'must be lower-case letters, digits and underscores');
 
@@ -70,7 +79,8 @@ const knownIdSchema = z
   .min(1, 'is empty')
   .max(200, 'is longer than 200 characters')
   // eslint-disable-next-line no-control-regex -- see above
-  .regex(/^[^\u0000-\u001f\u007f]*$/, 'contains control characters');
+  .regex(/^[^\u0000-\u001f\u007f]*$/, 'contains control characters')
+  .refine((id) => !HALF_CHARACTER.test(id), 'contains half a character');
 
 /** What a caller asks for. Everything is checked here, before anything was touched (P25). */
 export const eraseRequestSchema = z

@@ -12,7 +12,7 @@ export const connectionStatusSchema = z.strictObject({
   status: z.enum(STATUSES),
   /** 0 before the first submit. */
   round: count,
-  /** When Lethe acts next by itself; null when the lane has ended, or only an operator can move it. */
+  /** When Lethe acts next by itself; null while it is at work, when only an operator can move it, and at the end. */
   nextCheckAt: instant.nullable(),
   attention: attentionSchema.nullable(),
   /** Kinds of identifiers and the keys they are searched by; an empty list means "not searchable here" (P8). */

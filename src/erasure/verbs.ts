@@ -31,6 +31,7 @@ export interface Receipt {
 }
 
 const MOST_TEXT = 500;
+const MOST_NAME = 200;
 
 /**
  * Reads an operator's message, however it was sent.
@@ -45,7 +46,9 @@ export function parseOperatorMessage(input: unknown): OperatorMessage | string {
   const unknown = Object.keys(fields).filter(
     (field) => !['requestedBy', 'reason', 'connection', 'verbId'].includes(field),
   );
-  if (unknown.length > 0) return `unknown field "${(unknown[0] ?? '').slice(0, 40)}"`;
+  const [stray] = unknown;
+  // A field's name is repeated only where it can be nothing but a misspelt name.
+  if (stray !== undefined) return /^\w{1,40}$/.test(stray) ? `unknown field "${stray}"` : 'has an unknown field';
   for (const field of ['requestedBy', 'reason'] as const) {
     const value = fields[field];
     if (typeof value !== 'string' || value.trim() === '') return `"${field}" must be a text that is not empty`;
@@ -53,9 +56,9 @@ export function parseOperatorMessage(input: unknown): OperatorMessage | string {
   }
   for (const field of ['connection', 'verbId'] as const) {
     const value = fields[field];
-    if (value !== undefined && (typeof value !== 'string' || value === '' || value.length > 200)) {
-      return `"${field}" must be a text that is not empty`;
-    }
+    if (value === undefined) continue;
+    if (typeof value !== 'string' || value === '') return `"${field}" must be a text that is not empty`;
+    if (value.length > MOST_NAME) return `"${field}" is longer than ${MOST_NAME} characters`;
   }
   const { requestedBy, reason, connection, verbId } = fields as Record<string, string>;
   return {

@@ -31,7 +31,7 @@ const MOST_REMEMBERED = 200_000;
 /**
  * Lets only harmless questions and narrow deletions through to a store (P13): no empty list, no open window, no id that
  * does not look like one, and no deletion of a trace that this connection has not itself read in that very project.
- * Rows of controls never reach the memory, so a control cannot be deleted.
+ * Being a control is not being read: controls' own rows never come back from a read.
  *
  * @throws GuardError from every method, before any call to the store.
  */

@@ -1,5 +1,5 @@
 import type { Clock } from '../erasure/clock.ts';
-import { virtualNow } from '../erasure/clock.ts';
+import { realSpanMs, virtualNow } from '../erasure/clock.ts';
 import { StoreError } from './port.ts';
 import type { Progress } from './port.ts';
 
@@ -23,7 +23,7 @@ export function parseJson(text: string): unknown {
     typeof value === 'number' && context?.source !== undefined && context.source !== String(value)
       ? new NumberText(context.source)
       : value;
-  return JSON.parse(text, revive as (key: string, value: unknown) => unknown);
+  return JSON.parse(text, revive);
 }
 
 /** Gives a call its turn, or throws; the function it resolves to is called when the call has ended. */
@@ -77,7 +77,7 @@ export interface HttpOptions {
   readonly timeoutMs?: number;
   /** Largest body read. Guards the worker's memory; an ordinary page has a few MB. @default 128 MiB. */
   readonly maxBodyBytes?: number;
-  /** Real milliseconds before each repeat of a read; as many repeats as entries. @default 250 and 1,000. */
+  /** Virtual milliseconds before each repeat of a read; as many repeats as entries. @default 250 and 1,000. */
   readonly retryDelaysMs?: readonly number[];
 }
 
@@ -91,6 +91,9 @@ export interface HttpClient {
   send(request: HttpRequest): Promise<HttpAnswer>;
 }
 
+/** How often a caller is asked whether to go on while an answer is awaited, real milliseconds. */
+const PULSE_MS = 1000;
+
 const REQUEST_ID_HEADERS = ['x-request-id', 'request-id', 'x-amzn-requestid', 'x-correlation-id', 'cf-ray'] as const;
 
 /** Makes the JSON client of one connection. */
@@ -103,7 +106,7 @@ export function createHttp(options: HttpOptions): HttpClient {
   async function attempt(request: HttpRequest, attempts: number): Promise<HttpAnswer> {
     const done = await request.turn?.();
     const controller = new AbortController();
-    let stopped: { readonly error: unknown } | null = null;
+    const stops: unknown[] = [];
     const timer = setTimeout(() => {
       controller.abort();
     }, timeoutMs);
@@ -111,10 +114,10 @@ export function createHttp(options: HttpOptions): HttpClient {
       try {
         request.progress?.();
       } catch (error) {
-        stopped = { error };
+        stops.push(error);
         controller.abort();
       }
-    }, 2000);
+    }, PULSE_MS);
     const sentAtMs = virtualNow(options.clock);
     try {
       const response = await fetchOnce(urlOf(options.baseUrl, request), {
@@ -143,7 +146,7 @@ export function createHttp(options: HttpOptions): HttpClient {
         attempts,
       };
     } catch (error) {
-      if (stopped !== null) throw (stopped as { readonly error: unknown }).error;
+      if (stops.length > 0) throw stops[0];
       if (error instanceof StoreError) throw error;
       const what = controller.signal.aborted ? `no answer within ${timeoutMs / 1000} s` : `no answer${codeOf(error)}`;
       // The cause is left out on purpose: its text may hold the URL, and with it ids.
@@ -172,7 +175,7 @@ export function createHttp(options: HttpOptions): HttpClient {
         } catch (error) {
           if (delay === undefined || !(error instanceof StoreError) || error.reason !== 'unreachable') throw error;
         }
-        await new Promise((resolve) => setTimeout(resolve, delay));
+        await new Promise((resolve) => setTimeout(resolve, realSpanMs(options.clock, delay)));
         request.progress?.();
       }
     },

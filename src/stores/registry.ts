@@ -5,8 +5,10 @@ import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
 import type { TraceStore } from './port.ts';
 
-/** What one entry of `connections` in the config may be: one line per store. */
+/** What one entry of `connections` in the config may be: one line per store here and below. */
 export const connectionSchema = z.discriminatedUnion('store', [langsmithConnectionSchema]);
+
+const OPENERS = { langsmith: openLangSmith } as const;
 
 /** A connection after validation, defaults filled. */
 export type Connection = z.output<typeof connectionSchema>;
@@ -37,8 +39,5 @@ export function openStore(name: string, config: Connection, options: OpenStoreOp
     log: (fields: Parameters<StoreLog>[0], message: string): void => log?.({ connection: name, ...fields }, message),
     ...(options.fetch === undefined ? {} : { fetch: options.fetch }),
   };
-  switch (config.store) {
-    case 'langsmith':
-      return guarded(openLangSmith(config, parts), killSwitch);
-  }
+  return guarded(OPENERS[config.store](config, parts), killSwitch);
 }

@@ -23,7 +23,7 @@ import { fileURLToPath } from 'node:url';
 // Node built-ins only: the set-up scripts run this file to answer "is there a server binary?" in a few milliseconds.
 
 /** The Temporal CLI that Lethe is built and tested with. */
-export const TEMPORAL_CLI_VERSION = '1.8.2';
+const TEMPORAL_CLI_VERSION = '1.8.2';
 
 /** The server inside that CLI. A database file is only good for the server version that made it. */
 export const TEMPORAL_SERVER_VERSION = '1.31.2';

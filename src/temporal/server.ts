@@ -12,20 +12,7 @@ import type { temporal } from '@temporalio/proto';
 import { isAlive, isListening, type TemporalBinary } from './binary.ts';
 import { LETHE_SEARCH_ATTRIBUTES } from './search-attributes.ts';
 
-export {
-  cachedTemporalPath,
-  isListening,
-  resolveTemporal,
-  resolveTemporalBinary,
-  TEMPORAL_CLI_VERSION,
-  TEMPORAL_SERVER_VERSION,
-  TemporalBinaryError,
-  TemporalUnreachableError,
-  type ResolveTemporalBinaryOptions,
-  type TemporalBinary,
-  type TemporalBinarySource,
-  type TemporalSource,
-} from './binary.ts';
+export { resolveTemporal, resolveTemporalBinary, TemporalBinaryError, type TemporalBinary } from './binary.ts';
 
 /** Namespace that Lethe uses unless the configuration says otherwise. */
 export const DEFAULT_NAMESPACE = 'lethe';
@@ -34,7 +21,7 @@ export const DEFAULT_NAMESPACE = 'lethe';
  * How long closed workflows stay readable in Temporal. Longer than the month in which a request must be answered would
  * be no use: after it the sealed record answers.
  */
-export const DEFAULT_RETENTION_DAYS = 30;
+const DEFAULT_RETENTION_DAYS = 30;
 
 const DAY_SECONDS = 24 * 60 * 60;
 
@@ -162,24 +149,33 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
     mkdirSync(dirname(dbFile), { recursive: true });
     await waitUntilUnused(dbFile);
   }
-  // Somebody else may take a port between our look and the server's start; ports that the caller chose get one try.
+  // Checked beforehand: whoever holds a port would also answer our health check.
+  const ip = options.ip ?? '127.0.0.1';
+  for (const port of [options.port, options.uiPort]) {
+    if (port === undefined) continue;
+    await bindBriefly(ip, port).catch((error: unknown) => {
+      throw new LocalServerError(`The Temporal server cannot use port ${port} of ${ip}: something else does.`, {
+        cause: error,
+      });
+    });
+  }
+  // Somebody may take a free port between our look and the server's start.
   const attempts = options.port === undefined ? 3 : 1;
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await launch(options, dbFile);
     } catch (error) {
-      const portTaken =
-        error instanceof LocalServerError && /address already in use|can't set port/i.test(error.message);
-      if (!portTaken || attempt >= attempts) throw error;
+      if (!(error instanceof LocalServerError) || !/address already in use/i.test(error.message)) throw error;
+      if (attempt >= attempts) throw error;
     }
   }
 }
 
 async function launch(options: LocalServerOptions, dbFile: string | null): Promise<LocalServer> {
   const ip = options.ip ?? '127.0.0.1';
-  const port = options.port ?? (await freePort(ip));
+  const port = options.port ?? (await bindBriefly(ip, 0));
   const headless = options.headless ?? false;
-  const uiPort = headless ? null : (options.uiPort ?? (await freePort(ip)));
+  const uiPort = headless ? null : (options.uiPort ?? (await bindBriefly(ip, 0)));
   const address = `${ip.includes(':') ? `[${ip}]` : ip}:${port}`;
   const dynamicConfig: Record<string, unknown> = {
     // Without this the server asks a host on the internet for newer versions.
@@ -204,17 +200,18 @@ async function launch(options: LocalServerOptions, dbFile: string | null): Promi
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: process.platform !== 'win32',
   });
-  const tail: string[] = [];
+  // For error messages. A wrong flag is named in the first line, followed by pages of help; a crash in the last ones.
+  const output: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream }).on('line', (line) => {
-      tail.push(line);
-      if (tail.length > 20) tail.shift();
+      output.push(line);
+      if (output.length > 20) output.splice(5, 1);
       options.onLog?.(line);
     });
   }
   const exited = new Promise<LocalServerExit>((settle) => {
     child.once('error', (error) => {
-      tail.push(error.message);
+      output.push(error.message);
       settle({ code: -1, signal: null });
     });
     child.once('exit', (code, signal) => settle({ code, signal }));
@@ -222,7 +219,7 @@ async function launch(options: LocalServerOptions, dbFile: string | null): Promi
   const pid = child.pid;
   if (pid === undefined) {
     await exited;
-    throw new LocalServerError(`The Temporal server did not start: ${tail.join('\n')}`);
+    throw new LocalServerError(`The Temporal server did not start: ${output.join('\n')}`);
   }
   if (dbFile !== null) writeFileSync(holderFile(dbFile), JSON.stringify({ pid, address, parent: process.pid }));
   const watchdog = watchOver(child, pid);
@@ -248,7 +245,7 @@ async function launch(options: LocalServerOptions, dbFile: string | null): Promi
   const failure = await waitUntilServing(address, exited, options.startTimeoutMs ?? 30_000);
   if (failure !== undefined) {
     await stop();
-    throw new LocalServerError([`The Temporal server at ${address} ${failure}.`, ...tail].join('\n  '));
+    throw new LocalServerError([`The Temporal server at ${address} ${failure}.`, ...output].join('\n  '));
   }
   return {
     address,
@@ -451,7 +448,7 @@ async function waitUntilServing(
         const { status } = await connection.withDeadline(Date.now() + 2_000, () =>
           connection.healthService.check({ service: 'temporal.api.workflowservice.v1.WorkflowService' }),
         );
-        if (Number(status) === SERVING) return undefined;
+        if (status === SERVING && ended() === false) return undefined;
       } catch {
         // it listens before it serves
       }
@@ -463,11 +460,12 @@ async function waitUntilServing(
   }
 }
 
-async function freePort(ip: string): Promise<number> {
+/** Answers the port; 0 stands for a free one of the system's choice. */
+async function bindBriefly(ip: string, port: number): Promise<number> {
   return await new Promise((settle, reject) => {
     const server = createServer();
     server.once('error', reject);
-    server.listen(0, ip, () => {
+    server.listen(port, ip, () => {
       const address = server.address();
       server.close(() => settle(typeof address === 'object' && address !== null ? address.port : 0));
     });

@@ -34,7 +34,7 @@ const STEP_OPTIONS = {
   /** A person with a million traces reads for hours at the stores' rates. */
   startToCloseTimeout: '12 hours',
   /** A killed worker's step starts again after this. */
-  heartbeatTimeout: '20 seconds',
+  heartbeatTimeout: '15 seconds',
   /** No worker of this connection took the step: the lane says so instead of waiting in silence. */
   scheduleToStartTimeout: '1 hour',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds', maximumAttempts: 5 },

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,10 +16,7 @@ import { sharedBundle } from './bundle.ts';
 import { sharedServer, uniqueTaskQueue } from './temporal.ts';
 
 /** Fixed, so that golden histories stay readable. Protects nothing but test data. */
-export const TEST_KEYS = {
-  hmac: '0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0',
-  vault: '8899aabbccddeeff00112233445566778899aabbccddeeff0011223344556677',
-};
+const VAULT_KEY = '8899aabbccddeeff00112233445566778899aabbccddeeff0011223344556677';
 
 /** Friday 27 November 2026, 20:00 UTC: the first weekend is four hours away. */
 export const FRIDAY_EVENING = Date.UTC(2026, 10, 27, 20);
@@ -63,7 +61,8 @@ export class World {
     const base: ConfigInput = {
       temporal: { address, namespace, taskQueue: uniqueTaskQueue(title) },
       state: stateDir,
-      keys: TEST_KEYS,
+      // Workflow ids follow from it: worlds that run side by side on one server must not share people.
+      keys: { hmac: randomBytes(32).toString('hex'), vault: VAULT_KEY },
       clock: {
         real: new Date(clock.realMs).toISOString(),
         virtual: new Date(clock.virtualMs).toISOString(),

@@ -356,40 +356,50 @@ export function comparisonsOf(expression: Expression): Comparison[] {
   return 'args' in expression ? expression.args.flatMap(comparisonsOf) : [expression];
 }
 
-/** What a filter pins down beyond doubt, so that an index can stand in for a scan; a superset of its matches. */
-export interface FilterHints {
-  pair?: readonly [string, string];
-  traceIds?: readonly string[];
-  ids?: readonly string[];
-  threadId?: string;
+/** One question to an index. */
+export type LookUp =
+  | { readonly by: 'pair'; readonly key: string; readonly value: string }
+  | { readonly by: 'trace' | 'run' | 'thread'; readonly id: string };
+
+/** More look-ups than this are no help. */
+const MAX_LOOK_UPS = 5000;
+const LOOK_UP_FIELDS = { id: 'run', trace_id: 'trace', thread_id: 'thread' } as const;
+
+function pinned(comparison: Comparison | undefined): readonly string[] | null {
+  if (comparison === undefined || (comparison.op !== 'eq' && comparison.op !== 'in')) return null;
+  return comparison.values.map(metadataText);
 }
 
-/** The index hints of a filter: only what every match must satisfy. */
-export function hintsOf(expression: Expression): FilterHints {
-  const hints: FilterHints = {};
-  const required = 'args' in expression ? (expression.op === 'and' ? expression.args : []) : [expression];
-  const direct = required.filter((one): one is Comparison => 'field' in one);
-  const text = (field: string): readonly string[] | undefined => {
-    const found = direct.find((one) => one.field === field && (one.op === 'eq' || one.op === 'in'));
-    return found?.values.map(metadataText);
-  };
-  const keys = text('metadata_key');
-  const values = text('metadata_value');
-  if (keys?.length === 1 && values?.length === 1) hints.pair = [keys[0] ?? '', values[0] ?? ''];
-  const traceIds = text('trace_id');
-  if (traceIds !== undefined) hints.traceIds = traceIds;
-  const ids = text('id');
-  if (ids !== undefined) hints.ids = ids;
-  const threadId = text('thread_id');
-  if (threadId?.length === 1 && threadId[0] !== undefined) hints.threadId = threadId[0];
-  for (const one of direct) {
-    if (one.op !== 'has' || one.field !== 'metadata') continue;
-    const [first] = blobPairs(one.values[0]);
-    if (first !== undefined) hints.pair ??= first;
+function pinnedBy(comparison: Comparison): LookUp[] | null {
+  if (comparison.op === 'has' && comparison.field === 'metadata') {
+    const [first] = blobPairs(comparison.values[0]);
+    return first === undefined ? null : [{ by: 'pair', key: first[0], value: first[1] }];
   }
-  for (const one of required) {
-    if (!('args' in one) || one.op !== 'and') continue;
-    Object.assign(hints, { ...hintsOf(one), ...hints });
+  const by = Object.entries(LOOK_UP_FIELDS).find(([field]) => field === comparison.field)?.[1];
+  return by === undefined ? null : (pinned(comparison)?.map((id) => ({ by, id })) ?? null);
+}
+
+/**
+ * How indexes can stand in for a scan: alternatives, each a list of look-ups whose rows together hold every match and
+ * perhaps more. None when the filter pins nothing down.
+ */
+export function lookUpsOf(expression: Expression): (readonly LookUp[])[] {
+  if (!('args' in expression)) {
+    const found = pinnedBy(expression);
+    return found === null ? [] : [found];
   }
-  return hints;
+  if (expression.op === 'not') return [];
+  if (expression.op === 'or') {
+    const parts = expression.args.map((arg) => lookUpsOf(arg)[0]);
+    return parts.some((part) => part === undefined) ? [] : [parts.flatMap((part) => part ?? [])];
+  }
+  const alternatives = expression.args.flatMap(lookUpsOf);
+  const onField = (field: string): Comparison | undefined =>
+    expression.args.find((arg): arg is Comparison => 'field' in arg && arg.field === field && pinned(arg) !== null);
+  const keys = pinned(onField('metadata_key'));
+  const values = pinned(onField('metadata_value'));
+  if (keys !== null && values !== null && keys.length * values.length <= MAX_LOOK_UPS) {
+    alternatives.push(keys.flatMap((key) => values.map((value) => ({ by: 'pair', key, value }) as const)));
+  }
+  return alternatives;
 }

@@ -90,7 +90,7 @@ export interface LangSmithHabits {
 }
 
 /** All habits off. */
-export const NO_HABITS: LangSmithHabits = {
+const NO_HABITS: LangSmithHabits = {
   skipWeekends: 0,
   dropShare: 0,
   leaveChildren: false,

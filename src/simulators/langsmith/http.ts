@@ -89,7 +89,7 @@ function pathsOf(spec: RouteSpec): string[] {
 }
 
 /** The canonical template of a route: `/api/v1/runs/{id}`; `/info` keeps its short form. */
-export function templateOf(spec: RouteSpec): string {
+function templateOf(spec: RouteSpec): string {
   const path = spec.path.replace(/:(\w+)/g, '{$1}');
   if (path === '/info') return path;
   return spec.base === 'platform' ? `/api/v1/platform${path}` : `/api/${spec.base}${path}`;

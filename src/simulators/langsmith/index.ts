@@ -24,13 +24,15 @@ import { nextBatchAfter } from './time.ts';
 import { Truth } from './truth.ts';
 import { World, type LangSmithSimulatorOptions } from './world.ts';
 
-export type { Deletion, Submission } from './deletions.ts';
-export type { HabitScope, LangSmithHabits, Occasion, RouteFamily } from './habits.ts';
-export type { LedgerEntry, LedgerFilter, QueryShape } from './ledger.ts';
-export type { SeededPerson, SeededTrace, SeedPeopleRequest, SeedRequest, SeedRun, SeedTrace } from './seed.ts';
-export type { Project, ProjectType } from './state.ts';
-export type { LiveTrace, Person, PersonEntry } from './truth.ts';
-export type { ApiKeyOptions, LangSmithSimulatorOptions, Workspace } from './world.ts';
+export type { LangSmithHabits } from './habits.ts';
+export type { SeededPerson, SeededTrace } from './seed.ts';
+export type { LangSmithSimulatorOptions } from './world.ts';
+/** @public */
+export type { Deletion } from './deletions.ts';
+/** @public */
+export type { LedgerEntry } from './ledger.ts';
+/** @public */
+export type { LiveTrace, Person } from './truth.ts';
 
 /** A project to be made directly, past HTTP. */
 export type NewProject = Omit<ProjectFields, 'tenantId'> & { readonly workspaceId?: string };

@@ -1,4 +1,4 @@
-import { hintsOf, type CompiledFilter, type FilterHints } from './filter.ts';
+import { lookUpsOf, type CompiledFilter, type LookUp } from './filter.ts';
 import type { RunRow, View } from './rows.ts';
 import type { RunState } from './state.ts';
 
@@ -88,23 +88,32 @@ function judge(state: RunState, query: RunQuery): (row: RunRow) => boolean {
   };
 }
 
+function lookedUp(state: RunState, lookUp: LookUp): readonly RunRow[] {
+  switch (lookUp.by) {
+    case 'pair':
+      return state.rowsWithPair(lookUp.key, lookUp.value);
+    case 'trace':
+      return state.rowsOfTrace(lookUp.id);
+    case 'run':
+      return state.rowsById(lookUp.id);
+    case 'thread':
+      return state.rowsOfThread(lookUp.id);
+  }
+}
+
 /** Rows from the narrowest index that holds every match, or `null` when the projects must be scanned. */
 function candidates(state: RunState, query: RunQuery): RunRow[] | null {
   const gather = (lists: Iterable<readonly RunRow[]>): RunRow[] => [...new Set([...lists].flat())];
   if (query.ids !== undefined) return gather(query.ids.map((id) => state.rowsById(id)));
   if (query.traceIds !== undefined) return gather(query.traceIds.map((id) => state.rowsOfTrace(id)));
-  const hints: FilterHints = query.filter === undefined ? {} : hintsOf(query.filter.expression);
-  if (hints.ids !== undefined) return gather(hints.ids.map((id) => state.rowsById(id)));
-  if (hints.traceIds !== undefined) return gather(hints.traceIds.map((id) => state.rowsOfTrace(id)));
-  const found: (readonly RunRow[])[] = [];
-  if (hints.pair !== undefined) found.push(state.rowsWithPair(...hints.pair));
-  if (hints.threadId !== undefined) found.push(state.rowsOfThread(hints.threadId));
-  const smallest = found.sort((left, right) => left.length - right.length)[0];
+  const alternatives = query.filter === undefined ? [] : lookUpsOf(query.filter.expression);
+  const lists = alternatives.map((lookUps) => lookUps.map((lookUp) => lookedUp(state, lookUp)));
+  const sizes = lists.map((rows) => rows.reduce((sum, one) => sum + one.length, 0));
+  const size = Math.min(...sizes);
+  const smallest = lists[sizes.indexOf(size)];
   if (smallest !== undefined) {
     const all = (query.projectIds ?? []).reduce((sum, id) => sum + state.rowsOfProject(id).length, 0);
-    if (smallest.length <= LARGE_INDEX || query.projectIds === undefined || smallest.length * 10 < all) {
-      return gather([smallest]);
-    }
+    if (size <= LARGE_INDEX || query.projectIds === undefined || size * 10 < all) return gather(smallest);
   }
   return query.projectIds === undefined ? [...state.rows()] : null;
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { DAY_MS } from '../../erasure/rhythm.ts';
 import { StoreError } from '../port.ts';
-import type { CheckItem, StoreTraits } from '../port.ts';
+import type { CheckItem } from '../port.ts';
 import type { LangSmithApi, Tally } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import type { Projects } from './projects.ts';
@@ -14,7 +14,8 @@ export interface CheckParts {
   readonly config: LangSmithConnection;
   readonly projects: Projects;
   readonly reader: Reader;
-  readonly traits: StoreTraits;
+  /** v1, or undefined when switched off. */
+  readonly v1: Reader | undefined;
 }
 
 /** Recent runs looked at for how many of them carry any of the configured keys. */
@@ -23,7 +24,7 @@ const SAMPLE = 100;
 const SKEW_MS = 60_000;
 
 /** What `lethe doctor` says about a connection. Store errors become lines; nothing is written unless configured. */
-export async function check({ api, config, projects, reader, traits }: CheckParts): Promise<readonly CheckItem[]> {
+export async function check({ api, config, projects, reader, v1 }: CheckParts): Promise<readonly CheckItem[]> {
   const items: CheckItem[] = [];
   const tally = api.tally(() => undefined);
   const part = async (name: string, examine: () => Promise<Omit<CheckItem, 'name'> | null>): Promise<boolean> => {
@@ -64,15 +65,17 @@ export async function check({ api, config, projects, reader, traits }: CheckPart
   });
   if (readable) await part('identifiers', () => unlabelled(api, config, projects, reader, tally));
   await part('v1 reads', async () => {
-    if (config.v1 === 'off') {
+    if (v1 === undefined) {
       return { level: 'warning', text: 'switched off: reads have a single path, which is reported as an exception' };
     }
-    const daysLeft = Math.floor((api.v1EndsMs - api.nowMs()) / DAY_MS);
-    if (daysLeft > 60) return { level: 'ok', text: `in use; announced to end in ${daysLeft} days` };
-    return {
-      level: 'warning',
-      text: daysLeft > 0 ? `announced to end in ${daysLeft} days` : 'their announced end has passed',
-    };
+    const toMs = api.nowMs();
+    const projectIds = [...projects.everyId].slice(0, 1);
+    if (projectIds.length === 0) return null;
+    await v1.runs(tally, { projectIds, window: { fromMs: toMs - DAY_MS, toMs }, mostPages: 1, pageSize: 1 });
+    const daysLeft = Math.floor((api.v1EndsMs - toMs) / DAY_MS);
+    if (daysLeft > 60) return { level: 'ok', text: `answer; announced to end in ${daysLeft} days` };
+    const text = daysLeft > 0 ? `answer; announced to end in ${daysLeft} days` : 'answer past their announced end';
+    return { level: 'warning', text };
   });
   await part('right to delete', async () => {
     if (!config.probeDelete) {
@@ -93,12 +96,6 @@ export async function check({ api, config, projects, reader, traits }: CheckPart
     if (skewMs === null) return Promise.resolve({ level: 'warning', text: 'the store sends no Date; skew is unknown' });
     const level = skewMs > SKEW_MS ? 'warning' : 'ok';
     return Promise.resolve({ level, text: `at most ${Math.round(skewMs / 1000)} s apart` });
-  });
-  const kinds = traits.copyMap.filter(({ examined }) => !examined).map(({ kind }) => kind);
-  items.push({
-    name: 'limits',
-    level: 'ok',
-    text: [...traits.limits, `Never examined: ${kinds.join(', ')}.`].join(' '),
   });
   return items;
 }

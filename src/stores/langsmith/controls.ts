@@ -1,9 +1,10 @@
+import { MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Control, ControlQuery, ControlsFound, PersonValue, Row, Window } from '../port.ts';
 import type { LangSmithApi, Tally } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
-import { hasKey, or } from './filter.ts';
+import { carriesOther, hasKey, or } from './filter.ts';
 import type { Reader } from './reads.ts';
-import { chunks, keyOf, MOST_PROJECTS, unique } from './reads.ts';
+import { chunks, isRefusal, keyOf, MOST_PROJECTS, unique } from './reads.ts';
 import type { WireRun } from './schemas.ts';
 import { bareKey, rowOf } from './schemas.ts';
 
@@ -18,6 +19,10 @@ export interface ControlSources {
 
 /** Calls that one search for controls may make. */
 const MOST_CALLS = 30;
+/** Of these, those spent on one project. */
+const MOST_SLICES = 5;
+/** Values left out of one search for everybody else. */
+const MOST_OTHERS = 10;
 
 /**
  * Offers live runs of other people, per project, key and class of value, the oldest that were read first. One broad call
@@ -33,10 +38,15 @@ export async function findControls(
   const keys = unique(terms.flatMap((term) => term.keys));
   const pool = new Pool(keys, want, exclude);
   let calls = 0;
-  const ask = async (projectIds: readonly string[], some: readonly string[]): Promise<boolean> => {
+  const ask = async (
+    projectIds: readonly string[],
+    some: readonly string[],
+    toMs = window.toMs,
+    filter = or(some.map((key) => hasKey(bareKey(key)))),
+  ): Promise<boolean> => {
     calls += 1;
-    const filter = or(some.map((key) => hasKey(bareKey(key))));
-    const { runs, complete } = await reader.runs(tally, { projectIds, window, filter, mostPages: 1 });
+    const query = { projectIds, window: { fromMs: window.fromMs, toMs }, filter, mostPages: 1 };
+    const { runs, complete } = await reader.runs(tally, query);
     const carries = ({ metadata }: WireRun): boolean => some.some((key) => Object.hasOwn(metadata ?? {}, bareKey(key)));
     if (runs.length > 0 && !runs.some(carries)) {
       throw api.broken(tally, reader.route, 'runs came back without the keys asked for: the store ignored the filter');
@@ -44,19 +54,38 @@ export async function findControls(
     pool.add(runs.map((run) => rowOf(run, config.identifiers)));
     return complete;
   };
+  const nowMs = Math.min(window.toMs, api.nowMs());
   const everyId = projects.map(({ id }) => id);
   for (const projectIds of chunks(everyId, MOST_PROJECTS)) {
-    let complete = await ask(projectIds, keys);
-    let open = projectIds.filter((id) => pool.uncovered(id).length > 0);
-    while (!complete && open.length > 0 && calls < MOST_CALLS) {
-      const before = open.length;
-      complete = await ask(open, unique(open.flatMap((id) => pool.uncovered(id))));
+    let open: readonly string[] = projectIds;
+    let missing = keys;
+    let complete = false;
+    // What is covered stays out of the next call, so that quiet projects and rare keys get a page of their own.
+    for (let before = Number.POSITIVE_INFINITY; calls < MOST_CALLS;) {
+      complete = await ask(open, missing);
       open = open.filter((id) => pool.uncovered(id).length > 0);
-      if (open.length === before) break;
+      missing = unique(open.flatMap((id) => pool.uncovered(id)));
+      const size = open.length * missing.length;
+      if (complete || size === 0 || size >= Math.min(before, projectIds.length * keys.length)) break;
+      before = size;
     }
     if (complete) continue;
     for (const projectId of open) {
-      for (const key of pool.uncovered(projectId)) if (calls < MOST_CALLS) await ask([projectId], [key]);
+      // A project full of the person's own runs: first everybody else's, then, page by page, twice as far back.
+      const others = pool
+        .uncovered(projectId)
+        .map((key) => carriesOther(bareKey(key), pool.barredValues(projectId, key)));
+      if (pool.isBarredIn(projectId) && others.length > 0 && calls < MOST_CALLS) {
+        await ask([projectId], pool.uncovered(projectId), window.toMs, or(others)).catch((error: unknown) => {
+          if (!isRefusal(error)) throw error;
+        });
+      }
+      for (let slice = 0; slice < MOST_SLICES && calls < MOST_CALLS; slice += 1) {
+        const some = pool.uncovered(projectId);
+        const oldestMs = pool.oldestMs(projectId);
+        const toMs = oldestMs === null ? window.toMs : nowMs - 2 * Math.max(nowMs - oldestMs, MINUTE_MS);
+        if (some.length === 0 || toMs <= window.fromMs || (await ask([projectId], some, toMs))) break;
+      }
     }
   }
   const silent = everyId.filter((id) => !pool.speaks(id));
@@ -103,6 +132,7 @@ class Pool {
   readonly #rows = new Map<string, Row>();
   /** Traces with any run that may not serve: the whole trace may not. */
   readonly #barred = new Set<string>();
+  readonly #barredRows: Row[] = [];
   readonly #speaking = new Set<string>();
 
   constructor(keys: readonly string[], want: number, exclude: (row: Row) => boolean) {
@@ -114,7 +144,10 @@ class Pool {
   add(rows: readonly Row[]): void {
     for (const row of rows) {
       this.#rows.set(keyOf(row), row);
-      if (this.#exclude(row)) this.#barred.add(row.traceId);
+      if (this.#exclude(row)) {
+        this.#barred.add(row.traceId);
+        this.#barredRows.push(row);
+      }
       if (row.persons.some(({ key }) => this.#keys.includes(key))) this.#speaking.add(row.projectId);
     }
   }
@@ -122,6 +155,27 @@ class Pool {
   /** Whether any run of the project carries any of the keys. */
   speaks(projectId: string): boolean {
     return this.#speaking.has(projectId);
+  }
+
+  /** Whether runs that may not serve were read in the project. */
+  isBarredIn(projectId: string): boolean {
+    return this.#barredRows.some((row) => row.projectId === projectId);
+  }
+
+  /** Values on such runs under a key; at most a few, they only make a page roomier. */
+  barredValues(projectId: string, key: string): readonly PersonValue[] {
+    const values = new Map<string, PersonValue>();
+    for (const row of this.#barredRows) {
+      if (row.projectId !== projectId) continue;
+      for (const value of row.persons) if (value.key === key) values.set(`${value.text} ${value.numeric}`, value);
+    }
+    return [...values.values()].slice(0, MOST_OTHERS);
+  }
+
+  /** Start of the oldest run read of a project, or null. */
+  oldestMs(projectId: string): number | null {
+    const starts = [...this.#rows.values()].flatMap((row) => (row.projectId === projectId ? (row.startMs ?? []) : []));
+    return starts.length === 0 ? null : starts.reduce((oldest, start) => Math.min(oldest, start));
   }
 
   /** Keys for which a project has fewer controls than wanted. */

@@ -1,3 +1,4 @@
+import type { output } from 'zod';
 import { StoreError } from '../port.ts';
 import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
 import { instantOf } from './schemas.ts';
@@ -16,8 +17,12 @@ import type { Projects } from './projects.ts';
 import type { Reader } from './reads.ts';
 import { chunks, unique } from './reads.ts';
 
-/** Dataset examples paged through for one person; the route takes 5,000 calls a minute, the person's request waits. */
+/** Dataset examples paged through when a run says that it is in a dataset; the route takes 5,000 calls a minute. */
 const MOST_EXAMPLES = 50_000;
+/** And when no run says so: beyond it the runs' own marks decide. */
+const MOST_UNMARKED_EXAMPLES = 2000;
+/** Entries of other lists. */
+const MOST_ENTRIES = 20_000;
 const PAGE = 100;
 /** Runs named in one query string. */
 const MOST_IN_URL = 50;
@@ -67,7 +72,8 @@ export async function findCopies(
   };
 
   await part('dataset-examples', async (tally) => {
-    for (const example of await examplesOf(api, tally)) {
+    const marked = rows.some(({ marks }) => marks.inDataset);
+    for (const example of await examplesOf(api, tally, marked)) {
       const { source_trace_id: trace, source_run_id: run } = example;
       const traceId = traceOfRun.get(trace ?? '') ?? traceOfRun.get(run ?? '');
       if (traceId === undefined) continue;
@@ -204,7 +210,11 @@ export async function lookAgain(
   return { left, reports };
 }
 
-/** Reads a list by offset. @throws StoreError `gone` in spirit: see `TooMany`. */
+/**
+ * Reads a list by offset. A page that brings nothing new is the end: some routes of this vendor ignore the offset.
+ *
+ * @throws TooMany when the list is longer than `most`.
+ */
 async function byOffset<T>(
   api: LangSmithApi,
   tally: Tally,
@@ -213,14 +223,18 @@ async function byOffset<T>(
   read: (offset: number) => Promise<readonly T[]>,
   idOf: (row: T) => string,
 ): Promise<T[]> {
+  let known = new Set<string>();
   return api.pages(
     tally,
     route,
     async (cursor) => {
       const offset = Number(cursor ?? '0');
+      if (cursor === null) known = new Set();
+      const before = known.size;
       const rows = await read(offset);
-      if (rows.length > 0 && offset + rows.length > most) throw new TooMany(`more than ${most} of them`);
-      return { rows, next: rows.length < PAGE ? null : String(offset + rows.length) };
+      for (const row of rows) known.add(idOf(row));
+      if (known.size > most) throw new TooMany(`more than ${most} of them`);
+      return { rows, next: rows.length < PAGE || known.size === before ? null : String(offset + rows.length) };
     },
     idOf,
   );
@@ -244,21 +258,34 @@ const query = (offset: number): [string, string][] => [
   ['limit', String(PAGE)],
 ];
 
-/** No parameter searches by source, so all are paged through and matched here; content is not selected. */
-async function examplesOf(api: LangSmithApi, tally: Tally) {
+/**
+ * No parameter searches by source, so all are paged through and matched by the caller; content is not selected.
+ *
+ * @param marked whether any run says that it is in a dataset. If none does, a long list is left to that word.
+ */
+async function examplesOf(
+  api: LangSmithApi,
+  tally: Tally,
+  marked: boolean,
+): Promise<readonly output<typeof examplesSchema>[number][]> {
   const path = '/api/v1/examples';
   const select = ['id', 'dataset_id', 'created_at', 'source_run_id', 'source_trace_id'].map(
     (name): [string, string] => ['select', name],
   );
-  return byOffset(
-    api,
-    tally,
-    MOST_EXAMPLES,
-    `GET ${path}`,
-    (offset) =>
-      api.call(tally, { method: 'GET', path, query: [...query(offset), ...select], shape: 'rest' }, examplesSchema),
-    ({ id }) => id,
-  );
+  const soFar: output<typeof examplesSchema> = [];
+  const read = async (offset: number): Promise<output<typeof examplesSchema>> => {
+    const call = { method: 'GET', path, query: [...query(offset), ...select], shape: 'rest' } as const;
+    const rows = await api.call(tally, call, examplesSchema);
+    soFar.push(...rows);
+    return rows;
+  };
+  const most = marked ? MOST_EXAMPLES : MOST_UNMARKED_EXAMPLES;
+  try {
+    return await byOffset(api, tally, most, `GET ${path}`, read, ({ id }) => id);
+  } catch (error) {
+    if (error instanceof TooMany && !marked) return soFar;
+    throw error;
+  }
 }
 
 async function hasContent(
@@ -286,7 +313,7 @@ async function sharedRuns(api: LangSmithApi, tally: Tally): Promise<string[]> {
   const entries = await byOffset(
     api,
     tally,
-    MOST_EXAMPLES,
+    MOST_ENTRIES,
     `GET ${path}`,
     async (offset) => (await call(offset)).entities,
     ({ type, run_id: run }) => `${type} ${run ?? ''}`,
@@ -333,15 +360,19 @@ async function queueRuns(api: LangSmithApi, tally: Tally, queue: string): Promis
   return runs;
 }
 
-async function feedbackOn(api: LangSmithApi, tally: Tally, runs: readonly string[]) {
+async function feedbackOn(
+  api: LangSmithApi,
+  tally: Tally,
+  runs: readonly string[],
+): Promise<readonly output<typeof feedbackSchema>[number][]> {
   const path = '/api/v1/feedback';
-  const all: { id: string; run_id?: string | null | undefined }[] = [];
+  const all: output<typeof feedbackSchema>[number][] = [];
   for (const some of chunks(runs, MOST_IN_URL)) {
     const asked = new Set(some);
     const rows = await byOffset(
       api,
       tally,
-      MOST_EXAMPLES,
+      MOST_ENTRIES,
       `GET ${path}`,
       (offset) =>
         api.call(

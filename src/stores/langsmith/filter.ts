@@ -43,6 +43,13 @@ export function carries(key: string, value: ValueForm, numbers: boolean, run?: s
   return forms.map((form) => `and(${hasKey(key)},eq(metadata_value,${form})${tail})`);
 }
 
+/** Runs that carry a key with none of the values. How `neq` treats pairs is not documented: only a way to make room. */
+export function carriesOther(key: string, values: readonly ValueForm[]): string {
+  if (values.length === 0) return hasKey(key);
+  const others = values.map(({ text, numeric }) => `neq(metadata_value,${numeric ? text : literal(text)})`);
+  return `and(${[hasKey(key), ...others].join(',')})`;
+}
+
 /** Whether `carries` would add a number form. */
 export function hasNumberForm(value: ValueForm): boolean {
   return value.numeric || CANONICAL_INTEGER.test(value.text);

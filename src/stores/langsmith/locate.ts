@@ -5,12 +5,10 @@ import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, or } from './filter.ts';
 import type { Reader } from './reads.ts';
 import { chunks, keyOf, MOST_CLAUSES, MOST_PROJECTS, seenIn, Union } from './reads.ts';
-import { bareKey, rowOf, valuesAt } from './schemas.ts';
+import { bareKey, rowOf, THREAD_KEYS, valuesAt } from './schemas.ts';
 
 /** Unknown ids read one by one where lists of traces do not work; with more of them all stay unresolved. */
 const MOST_SINGLE_LOOKUPS = 500;
-/** Metadata keys that bind traces to a thread, in the vendor's order. */
-const THREAD_KEYS = ['session_id', 'conversation_id', 'thread_id'] as const;
 
 /** What `locate` asks, and of whom. */
 export interface Places {

@@ -14,7 +14,7 @@ import { StoreError } from '../port.ts';
 import type { LangSmithApi, Tally } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, hasNumberForm, or } from './filter.ts';
-import type { RunsQuery, RunsRoute } from './runs.ts';
+import type { RunsQuery, RunsRead, RunsRoute } from './runs.ts';
 import type { WireRun } from './schemas.ts';
 import { bareKey, rowOf } from './schemas.ts';
 
@@ -31,6 +31,8 @@ const LIST_SIZES = [1000, 100] as const;
 const MOST_V1_RUN_IDS = 100;
 /** What a server did not understand is tried again after this long, virtual milliseconds. */
 const REPROBE_MS = 24 * 3_600_000;
+/** Controls that a list missed and that are looked at singly, to tell a list that fails from controls that are gone. */
+const MOST_DOUBTS = 3;
 
 /** Whether a server understands something that its documentation does not promise. */
 class Capability {
@@ -91,7 +93,8 @@ export class Reader {
     this.#config = config;
     this.#runs = runs;
     const sizes = runs.generation === 'v1' ? [MOST_V1_RUN_IDS] : LIST_SIZES;
-    this.#idLists = sizes.map((size) => new Capability(size));
+    // Never more ids than fit a page.
+    this.#idLists = sizes.map((size) => new Capability(Math.min(size, config.pageSize)));
   }
 
   get route(): string {
@@ -109,16 +112,16 @@ export class Reader {
   }
 
   /** Runs as the store tells them; see `RunsRoute.read`. */
-  async runs(
-    tally: Tally,
-    query: RunsQuery,
-  ): Promise<{ readonly runs: readonly WireRun[]; readonly complete: boolean }> {
+  runs(tally: Tally, query: RunsQuery): Promise<RunsRead> {
     return this.#runs.read(tally, query);
   }
 
   /** All rows that answer a question. */
   async rows(tally: Tally, query: RunsQuery): Promise<Row[]> {
-    const { runs } = await this.#runs.read(tally, query);
+    return this.#rowsOf(await this.#runs.read(tally, query));
+  }
+
+  #rowsOf({ runs }: RunsRead): Row[] {
     return runs.map((run) => rowOf(run, this.#config.identifiers));
   }
 
@@ -216,14 +219,27 @@ export class Reader {
       if (controls.length === 0) break;
     }
     if (places.size > mostSingly) return null;
-    const before = await this.#visible(tally, window, controls);
+    // Every control is read once, some before and some after; a single one both times.
+    const half = Math.ceil(controls.length / 2);
+    const [first, last] = controls.length > 1 ? [controls.slice(0, half), controls.slice(half)] : [controls, controls];
+    const before = await this.#visible(tally, window, first);
     const rows: Row[] = [];
-    for (const [traceId, projectIds] of places) rows.push(...(await this.rows(tally, { projectIds, window, traceId })));
-    const after = await this.#visible(tally, window, controls);
-    return { rows, seen: new Set([...before].filter((control) => after.has(control))) };
+    for (const [traceId, projectIds] of places) {
+      rows.push(...(await this.rows(tally, { projectIds, window, traceId, sure: true })));
+    }
+    const after = await this.#visible(tally, window, last);
+    const seen = controls.filter((control) =>
+      controls.length > 1 ? before.has(control) || after.has(control) : before.has(control) && after.has(control),
+    );
+    return { rows, seen: new Set(seen) };
   }
 
-  /** @returns null when the server does not understand lists of traces of this size. */
+  /**
+   * Reads lists of traces, each list short enough for a single page: one answer can't shift while it is read, and whose
+   * a trace is must not be judged by half of its runs (P17, P28).
+   *
+   * @returns null when the server does not understand lists of traces of this size.
+   */
   async #traceList(
     tally: Tally,
     places: ReadonlyMap<string, readonly string[]>,
@@ -232,35 +248,48 @@ export class Reader {
     capability: Capability,
   ): Promise<Found | null> {
     const union = new Union();
-    const room = Math.max(1, capability.size - controls.length);
-    for (const some of chunks([...places], room)) {
+    const ends = new Set(controls.map(({ traceId }) => traceId));
+    const open = [...places];
+    let { size } = capability;
+    while (open.length > 0) {
+      const some = open.slice(0, size);
       const asked = new Set(some.map(([traceId]) => traceId));
-      const ends = new Set(controls.map(({ traceId }) => traceId));
       const list = [...[...asked].filter((traceId) => !ends.has(traceId)), ...ends];
       const projectIds = unique([...some.flatMap(([, ids]) => ids), ...controls.map(({ projectId }) => projectId)]);
-      const rows = await this.rows(tally, { projectIds, window, filter: anyOf('trace_id', list) }).catch(
-        (error: unknown) => {
-          if (isRefusal(error)) return null;
-          throw error;
-        },
-      );
-      const seen = seenIn(rows ?? [], controls);
-      const missed = controls.filter((control) => !seen.has(control));
-      const theirs = (rows ?? []).filter(({ traceId }) => asked.has(traceId));
-      const understood =
-        rows !== null &&
-        // Other traces: not an error yet, for the expression is undocumented and the documented way is still there.
-        rows.every(({ traceId }) => asked.has(traceId) || ends.has(traceId)) &&
-        // A control that the documented read shows and the list does not.
-        (await this.#visible(tally, window, missed)).size === 0 &&
-        // Without any control an empty answer says nothing, unless lists were seen to work before.
-        (controls.length > 0 || theirs.length > 0 || capability.proven);
-      if (!understood) {
-        if (controls.length > 0 || rows === null) capability.broke(this.#api.nowMs());
+      const query: RunsQuery = { projectIds, window, filter: anyOf('trace_id', list) };
+      // Other traces: not an error yet, for the expression is undocumented and the documented way is still there.
+      const isStrange = ({ trace_id: traceId }: WireRun): boolean => !asked.has(traceId) && !ends.has(traceId);
+      let read: RunsRead;
+      let strange: boolean;
+      try {
+        read = await this.#runs.read(tally, { ...query, mostPages: 1 });
+        strange = read.runs.some(isStrange);
+        const fitted = new Set(read.runs.map((run) => run.trace_id).filter((traceId) => asked.has(traceId))).size;
+        if (!strange && !read.complete && some.length > 1 && fitted > 0) {
+          size = Math.max(1, Math.min(Math.floor(fitted * 0.8), Math.floor(some.length / 2)));
+          continue;
+        }
+        if (!strange && !read.complete) read = await this.#runs.read(tally, { ...query, sure: true });
+        strange ||= read.runs.some(isStrange);
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        capability.broke(this.#api.nowMs());
         return null;
       }
+      const rows = this.#rowsOf(read);
+      const seen = seenIn(rows, controls);
+      const theirs = rows.filter(({ traceId }) => asked.has(traceId));
+      const missed = controls.filter((control) => !seen.has(control)).slice(0, MOST_DOUBTS);
+      // A control that the documented read shows and the list does not.
+      if (strange || (await this.#visible(tally, window, missed)).size > 0) {
+        capability.broke(this.#api.nowMs());
+        return null;
+      }
+      // Without any control an empty answer says nothing, unless lists were seen to work before.
+      if (controls.length === 0 && theirs.length === 0 && !capability.proven) return null;
       if (seen.size > 0 || theirs.length > 0) capability.proven = true;
       union.add({ rows: theirs, seen }, controls);
+      open.splice(0, some.length);
     }
     return union.found;
   }
@@ -362,7 +391,7 @@ function fold(text: string): string {
 }
 
 /** A refusal that may be about the form of the question: worth another form. */
-function isRefusal(error: unknown): boolean {
+export function isRefusal(error: unknown): boolean {
   return error instanceof StoreError && error.reason === 'rejected' && [400, 413, 422].includes(error.status ?? 0);
 }
 

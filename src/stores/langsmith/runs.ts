@@ -1,8 +1,8 @@
-import type { Row, Window } from '../port.ts';
+import type { Window } from '../port.ts';
 import type { LangSmithApi, Page, Tally } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import type { WireRun } from './schemas.ts';
-import { fromV1, rowOf, v1RunsSchema, v1TraceSchema, v2RunsSchema } from './schemas.ts';
+import { bareKey, fromV1, instantOf, THREAD_KEYS, v1RunsSchema, v1TraceSchema, v2RunsSchema } from './schemas.ts';
 import { NARROW_WINDOW_MS } from './traits.ts';
 import type { CallShape } from './traits.ts';
 
@@ -16,6 +16,8 @@ export interface RunsQuery {
   /** Stop after so many pages and say so. Default: read all. */
   readonly mostPages?: number;
   readonly pageSize?: number;
+  /** See `LangSmithApi.pages`. */
+  readonly sure?: boolean;
   readonly rootsOnly?: boolean;
 }
 
@@ -72,6 +74,7 @@ const V1_ROUTE = '/api/v1/runs/query';
  * deleted.
  */
 export function v2Runs(api: LangSmithApi, config: LangSmithConnection): RunsRoute {
+  const slim = slimmer(config);
   return {
     generation: 'v2',
     route: `POST ${V2_ROUTE}`,
@@ -95,7 +98,7 @@ export function v2Runs(api: LangSmithApi, config: LangSmithConnection): RunsRout
           shape: shapeOf(query.window),
         } as const;
         const page = await api.call(tally, call, v2RunsSchema);
-        return { rows: page.items, next: page.next_cursor };
+        return { rows: page.items.map(slim), next: page.next_cursor };
       });
     },
   };
@@ -106,7 +109,8 @@ export function v2Runs(api: LangSmithApi, config: LangSmithConnection): RunsRout
  * is never sent, because whether it means the start or the end of a run is not documented, and a run without an end
  * must not be lost. With `id` all other filters are ignored, the project too; with `trace` the whole trace comes at once.
  */
-export function v1Runs(api: LangSmithApi): RunsRoute {
+export function v1Runs(api: LangSmithApi, config: LangSmithConnection): RunsRoute {
+  const slim = slimmer(config);
   return {
     generation: 'v1',
     route: `POST ${V1_ROUTE}`,
@@ -126,14 +130,14 @@ export function v1Runs(api: LangSmithApi): RunsRoute {
       const read = await readAll(api, tally, this.route, query, async (cursor) => {
         if (query.traceId !== undefined) {
           const trace = await api.call(tally, { ...call, body }, v1TraceSchema);
-          return { rows: trace.runs.map(fromV1), next: null };
+          return { rows: trace.runs.map(fromV1).map(slim), next: null };
         }
         const page = await api.call(tally, { ...call, body: withCursor(body, cursor) }, v1RunsSchema);
-        return { rows: page.runs.map(fromV1), next: page.cursors.next };
+        return { rows: page.runs.map(fromV1).map(slim), next: page.cursors.next };
       });
       // What v2 would leave out by its upper bound, so that the two generations answer the same question.
       const late = (run: WireRun): boolean =>
-        query.runIds === undefined && (rowOf(run, {}).startMs ?? 0) > query.window.toMs;
+        query.runIds === undefined && (instantOf(run.start_time) ?? 0) > query.window.toMs;
       return { ...read, runs: read.runs.filter((run) => !late(run)) };
     },
   };
@@ -159,7 +163,9 @@ async function readAll(
     return { rows, next };
   };
   const idOf = (run: WireRun): string => `${run.project_id} ${run.id}`;
-  if (query.mostPages === undefined) return { runs: await api.pages(tally, route, checked, idOf), complete: true };
+  if (query.mostPages === undefined) {
+    return { runs: await api.pages(tally, route, checked, idOf, query.sure), complete: true };
+  }
   const runs: WireRun[] = [];
   let cursor: string | null = null;
   for (let pages = 0; pages < query.mostPages; pages += 1) {
@@ -183,7 +189,15 @@ function shapeOf({ fromMs, toMs }: Window): CallShape {
   return toMs - fromMs <= NARROW_WINDOW_MS ? 'narrowQuery' : 'wideQuery';
 }
 
-/** Rows of runs, as the port wants them. */
-export function rowsOf(runs: readonly WireRun[], config: LangSmithConnection): Row[] {
-  return runs.map((run) => rowOf(run, config.identifiers));
+/** Drops all metadata that nobody will ask about: a long read holds every run until its end. */
+function slimmer(config: LangSmithConnection): (run: WireRun) => WireRun {
+  const keys = [...Object.values(config.identifiers).flat().map(bareKey), ...THREAD_KEYS];
+  return (run) => {
+    const { metadata } = run;
+    if (metadata === null || metadata === undefined) return run;
+    const kept = keys
+      .filter((key) => Object.hasOwn(metadata, key))
+      .map((key): [string, unknown] => [key, metadata[key]]);
+    return { ...run, metadata: Object.fromEntries(kept) };
+  };
 }

@@ -131,6 +131,9 @@ export function fromV1(run: z.output<typeof v1Run>): WireRun {
 /** Configured keys by kind, as in the config. */
 export type IdentifierKeys = Readonly<Record<string, readonly string[]>>;
 
+/** Metadata keys that bind traces to a thread, in the vendor's order. */
+export const THREAD_KEYS = ['session_id', 'conversation_id', 'thread_id'] as const;
+
 const PREFIX = 'metadata.';
 
 /** `metadata.user_id` → `user_id`. */

@@ -26,7 +26,7 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
   const api = new LangSmithApi(config, parts);
   const projects = new Projects(api, config);
   const v2 = new Reader(api, config, v2Runs(api, config));
-  const v1 = config.v1 === 'off' ? undefined : new Reader(api, config, v1Runs(api));
+  const v1 = config.v1 === 'off' ? undefined : new Reader(api, config, v1Runs(api, config));
   const readers = v1 === undefined ? [v2] : [v2, v1];
   const finders: readonly Finder[] = readers.map((reader) => reader.finder());
   const lookups: readonly LookupRoute[] = readers.map((reader) => reader.lookup());
@@ -36,7 +36,7 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
   return {
     traits,
     normaliseId,
-    check: () => check({ api, config, projects, reader: v2, traits }),
+    check: () => check({ api, config, projects, reader: v2, v1 }),
     projects: (progress) => projects.inScope(progress),
     finders,
     lookups,
@@ -49,7 +49,7 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
 }
 
 /** UUIDs as they are written in places: upper case, in braces, as URN, or without dashes. */
-export function normaliseId(id: string): string | null {
+function normaliseId(id: string): string | null {
   const plain = id
     .trim()
     .toLowerCase()

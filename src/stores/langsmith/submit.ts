@@ -2,6 +2,7 @@ import type { KillSwitch } from '../guard.ts';
 import { StoreError } from '../port.ts';
 import type { Receipt } from '../port.ts';
 import type { LangSmithApi } from './api.ts';
+import { WORKSPACE_ADVICE } from './api.ts';
 import { deleteSchema } from './schemas.ts';
 
 const ROUTE = '/api/v1/runs/delete';
@@ -25,8 +26,11 @@ export async function submitDelete(
     return await send(api, ROUTE, projectId, traceIds, killSwitch);
   } catch (error) {
     const denied = error instanceof StoreError && error.reason === 'denied' && error.status === 403;
-    if (!denied || error.advice?.includes('workspaceId') === true) throw error;
-    return send(api, SECOND_ROUTE, projectId, traceIds, killSwitch);
+    if (!denied || error.advice === WORKSPACE_ADVICE) throw error;
+    return send(api, SECOND_ROUTE, projectId, traceIds, killSwitch).catch((second: unknown) => {
+      // Older servers lack the second route: the first refusal is what the operator must hear.
+      throw second instanceof StoreError && second.reason === 'gone' ? error : second;
+    });
   }
 }
 

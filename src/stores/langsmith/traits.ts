@@ -7,7 +7,7 @@ import type { Limit } from '../pacing.ts';
 export const ID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** The vendor's documented maximum; behaviour above it is unknown. */
-export const MOST_IDS_PER_DELETE = 1000;
+const MOST_IDS_PER_DELETE = 1000;
 
 /** Where else the person's data lives, from the vendor's documentation; see `copies.ts` for how each is examined. */
 export const COPY_MAP: readonly CopyTrait[] = [
@@ -52,6 +52,7 @@ const LIMITS: readonly string[] = [
   'Absence means: not readable through the API with this key. Physical removal, backups and object storage cannot be shown.',
   'Runs whose metadata carries none of the configured keys are not found by person.',
   'Traces that an application also wrote to another workspace need a connection of their own.',
+  'Dataset examples that name no source run are not matched to a person.',
   'Feedback left on a whole thread, audit-log entries (up to 400 days), prompts and agent-server checkpoints are not examined.',
   'When the weekend job runs is unpublished: the schedule is an estimate that only reading back settles.',
 ];

@@ -1,0 +1,81 @@
+import type { Command } from 'commander';
+import { loadConfig } from '../config/config.ts';
+import { secretsFor } from '../config/secrets.ts';
+import { EXIT, type ExitCode } from './exit.ts';
+import type { Io } from './io.ts';
+import { configPath } from './options.ts';
+
+/** `dev` and `worker`: what runs until it is told to stop. */
+export function addServe(program: Command, io: Io, exit: (code: ExitCode) => void): void {
+  program
+    .command('dev')
+    .description('run a Temporal server and the worker with your config, until Ctrl-C')
+    .action(async (_options: unknown, command: Command) => {
+      await dev(configPath(command), io);
+      exit(EXIT.ok);
+    });
+
+  program
+    .command('worker')
+    .description('run the worker only, against the configured Temporal server, until Ctrl-C')
+    .action(async (_options: unknown, command: Command) => {
+      const config = loadConfig({ path: configPath(command), env: io.env });
+      const { secrets, warning } = await secretsFor(config, false);
+      if (warning !== null) io.err(warning);
+      // The SDK's native part is not loaded by commands that do without it.
+      const { runWorker } = await import('../worker.ts');
+      await runWorker(config, {
+        secrets,
+        onReady: ({ taskQueues }) => {
+          io.out(`Ready: serving ${taskQueues.join(', ')} at ${config.temporal.address}. Ctrl-C stops.`);
+        },
+      });
+      exit(EXIT.ok);
+    });
+}
+
+async function dev(path: string | undefined, io: Io): Promise<void> {
+  const config = loadConfig({ path, env: io.env });
+  const { secrets, warning } = await secretsFor(config, true);
+  if (warning !== null) io.err(`WARNING: ${warning}`);
+
+  const stop = stopSignal();
+  const [{ startLocalStack }, { createLogger }] = await Promise.all([import('./local-stack.ts'), import('../log.ts')]);
+  const logger = createLogger(io.env['LETHE_LOG_LEVEL'] === undefined ? 'warn' : undefined, io.env);
+  const stack = await startLocalStack({ config, secrets, durable: true, workers: { logger }, onServerEnd: io.err });
+  try {
+    io.out(
+      [
+        `Temporal  ${stack.address} ${stack.ownServer ? `(started here, state in ${config.stateDir})` : '(was running already)'}`,
+        `UI        ${stack.uiUrl}`,
+        `Worker    ${stack.workers.taskQueues.join(', ')}`,
+        'Ready. Ctrl-C stops everything; open requests go on at the next start.',
+      ].join('\n'),
+    );
+    await Promise.race([stop.asked, stack.done]);
+  } finally {
+    io.err('Stopping ...');
+    await stack.stop();
+    stop.dismiss();
+  }
+}
+
+/** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once. */
+export function stopSignal(): { readonly asked: Promise<void>; dismiss(): void } {
+  let first = true;
+  let settle: () => void = () => undefined;
+  const asked = new Promise<void>((resolve) => (settle = resolve));
+  const listener = (): void => {
+    if (!first) process.exit(130);
+    first = false;
+    settle();
+  };
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  for (const signal of signals) process.on(signal, listener);
+  return {
+    asked,
+    dismiss: () => {
+      for (const signal of signals) process.removeListener(signal, listener);
+    },
+  };
+}
