@@ -4,7 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Connection } from '@temporalio/client';
 import type { WorkerOptions } from '@temporalio/worker';
-import { NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import {
+  bundleWorkflowCode,
+  NativeConnection,
+  Runtime,
+  Worker,
+  type WorkflowBundleWithSourceMap,
+} from '@temporalio/worker';
 import type { Logger } from 'pino';
 import { createLaneActivities, createRequestActivities } from './activities/index.ts';
 import type { RequestDeps } from './activities/deps.ts';
@@ -16,7 +22,7 @@ import { DirectoryRecords } from './evidence/directory-records.ts';
 import { createLogger, describeError, temporalLogger } from './log.ts';
 import type { TraceStore } from './stores/port.ts';
 import { openStore } from './stores/registry.ts';
-import { createDataConverter } from './temporal/codec.ts';
+import { createDataConverter, FAILURE_CONVERTER_PATH } from './temporal/codec.ts';
 import { LETHE_SEARCH_ATTRIBUTES } from './temporal/search-attributes.ts';
 import { ensureNamespace, ensureSearchAttributes, TemporalSetupError } from './temporal/server.ts';
 import { TemporalUnavailableError } from './temporal/unavailable.ts';
@@ -207,6 +213,18 @@ export function installRuntime(logger: Logger): void {
 /** Path of the workflow code, as source or as built. */
 export function workflowsPath(): string {
   return fileURLToPath(new URL(`./workflows/index${extname(import.meta.url)}`, import.meta.url));
+}
+
+/**
+ * Bundles the workflow code, which takes a second or two, for the option `workflowBundle`. Only for workers of the same
+ * version of the SDK.
+ */
+export async function bundleWorkflows(logger: Logger): Promise<WorkflowBundleWithSourceMap> {
+  return bundleWorkflowCode({
+    workflowsPath: workflowsPath(),
+    failureConverterPath: FAILURE_CONVERTER_PATH,
+    logger: temporalLogger(logger),
+  });
 }
 
 async function connectNatively(config: LetheConfig): Promise<NativeConnection> {

@@ -200,7 +200,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     name: 'reads show the state of three days ago',
-    before: ({ sim }) => {
+    afterSubmit: ({ sim }) => {
       sim.habits.set({ stale: 3 * 86_400_000 });
     },
     end: 'verified',

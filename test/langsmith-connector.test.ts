@@ -721,6 +721,31 @@ describe('against the simulator', () => {
       }
     });
 
+    test('no span of the limit ever holds more calls than it allows, counted anywhere between their start and end', async () => {
+      const pacer = new Pacer({ few: { calls: 3, perMs: 80 } }, { call: ['few'] }, null);
+      const calls: { readonly start: number; readonly end: number }[] = [];
+      await Promise.all(
+        Array.from({ length: 10 }, async (_, at) => {
+          const done = await pacer.take({ shape: 'call', route: 'GET /x', seniority: at });
+          const start = Date.now();
+          await new Promise((resolve) => setTimeout(resolve, (at * 7) % 20));
+          calls.push({ start, end: Date.now() });
+          done();
+        }),
+      );
+      calls.sort((a, b) => a.start - b.start);
+      for (const [at, { start }] of calls.entries()) {
+        const earlier = calls.slice(0, at).filter(({ end }) => end > start - 80);
+        expect(earlier.length).toBeLessThan(3);
+      }
+    });
+
+    test('a read that is told to come later does so when that is soon, and a delete does not', async () => {
+      sim.habits.set({ throttle: { every: 2, retryAfter: 30 } });
+      for (let turn = 0; turn < 3; turn += 1) expect((await find(turn % 2, ['other-1'])).rows).toHaveLength(9);
+      expect(sim.ledger.list({ status: 429 }).length).toBeGreaterThan(0);
+    });
+
     test('a turn more than 20 real seconds away is not waited for: the caller is told when it comes', async () => {
       const pacer = new Pacer({ one: { calls: 1, perMs: 30_000 } }, { call: ['one'] }, null);
       const request = { shape: 'call', route: 'GET /x', seniority: 1 } as const;
@@ -1137,7 +1162,8 @@ describe('on the wire', () => {
       [429, 'throttled'],
       [501, 'gone'],
     ] as const) {
-      const store = connect(url, fastClock());
+      // Without a fast clock the 60 s after a 429 are too long to be waited for.
+      const store = connect(url, null);
       seen.length = 0;
       answer = (_seen, response) =>
         json(response, '<html>u_1 was here</html>', status, { location: 'http://127.0.0.1:1/', 'x-request-id': 'r-1' });

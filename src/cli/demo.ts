@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Erasure, LetheClient } from '../client/client.ts';
-import { parseConfig, type LetheConfig } from '../config/config.ts';
+import { parseConfig, type ConfigInput, type LetheConfig } from '../config/config.ts';
 import { virtualAt, virtualNow, type ClockSetting } from '../erasure/clock.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { DAY_MS, HOUR_MS, WEEK_MS } from '../erasure/rhythm.ts';
@@ -16,8 +16,8 @@ import type { LangSmithSimulator } from '../simulators/langsmith/index.ts';
 import { connect } from './connect.ts';
 import { EXIT, type ExitCode } from './exit.ts';
 import { wrap } from './format.ts';
+import type { LetheWorkers } from '../worker.ts';
 import type { Io } from './io.ts';
-import type { LocalStack } from './local-stack.ts';
 import { parseCount } from './options.ts';
 import { stopSignal } from './serve.ts';
 
@@ -36,8 +36,8 @@ const TRACES_PER_PERSON = 40;
 const PROJECTS = ['chat', 'agent'] as const;
 const CONNECTION = 'langsmith-demo';
 
-/** The set-up takes some virtual days. It begins on a Tuesday noon, so that it usually ends well before a weekend. */
-const VIRTUAL_START = { weekday: 2, hour: 12 } as const;
+/** Writing the traces takes a virtual day or two. It begins on a Wednesday, so that it ends well before a weekend. */
+const VIRTUAL_START = { weekday: 3, hour: 0 } as const;
 /** Later than this in a week nothing is begun: the weekend might open between the plan and its first delete. */
 const LATEST_START = { weekday: 4, hour: 20 } as const;
 
@@ -65,24 +65,22 @@ async function demo(options: DemoOptions, io: Io): Promise<ExitCode> {
   }
   const stop = stopSignal();
   const stateDir = await mkdtemp(join(tmpdir(), 'lethe-demo-'));
-  const parts: { stack?: LocalStack; simulator?: LangSmithSimulator; client?: LetheClient } = {};
+  const endings: (() => Promise<unknown>)[] = [() => rm(stateDir, { recursive: true, force: true })];
   try {
-    const work = play({ people, stateDir, sdk, io, parts, began });
-    const outcome = await Promise.race([work, stop.asked]);
-    if (outcome === undefined) {
+    const work = play({ people, stateDir, sdk, io, began, endings });
+    const played = await Promise.race([work, stop.asked]);
+    if (played === undefined) {
       work.catch(() => undefined);
       return EXIT.other;
     }
     if (options.keep !== undefined) {
       io.out('\nEverything keeps running for you to look around. Ctrl-C ends it and removes its state.');
-      await Promise.race([stop.asked, parts.stack?.done]);
+      await Promise.race([stop.asked, played.gone]);
     }
-    return outcome;
+    return played.code;
   } finally {
-    await parts.client?.close();
-    await parts.stack?.stop();
-    await parts.simulator?.close();
-    await rm(stateDir, { recursive: true, force: true });
+    // In the reverse order of their beginnings.
+    for (const end of endings.reverse()) await end();
     stop.dismiss();
   }
 }
@@ -92,50 +90,80 @@ interface Play {
   readonly stateDir: string;
   readonly sdk: Sdk;
   readonly io: Io;
-  readonly parts: { stack?: LocalStack; simulator?: LangSmithSimulator; client?: LetheClient };
+  /** Real epoch milliseconds at which the command began. */
   readonly began: number;
+  /** What must be done at the end; pushed as things begin. */
+  readonly endings: (() => Promise<unknown>)[];
 }
 
-async function play({ people, stateDir, sdk, io, parts, began }: Play): Promise<ExitCode> {
+async function play({
+  people,
+  stateDir,
+  sdk,
+  io,
+  began,
+  endings,
+}: Play): Promise<{ code: ExitCode; gone: Promise<never> }> {
   const { out } = io;
   out('Starting a Temporal server, a worker and a simulated LangSmith on this machine ...');
-  const [{ startLangSmithSimulator }, { startLocalStack }, { createLogger }] = await Promise.all([
-    import('../simulators/langsmith/index.ts'),
-    import('./local-stack.ts'),
-    import('../log.ts'),
+  const [{ startLangSmithSimulator }, { startLocalTemporal }, { bundleWorkflows, createWorkers }, { createLogger }] =
+    await Promise.all([
+      import('../simulators/langsmith/index.ts'),
+      import('./local-temporal.ts'),
+      import('../worker.ts'),
+      import('../log.ts'),
+    ]);
+  const logger = createLogger(io.env['LETHE_LOG_LEVEL'] === undefined ? 'error' : undefined, io.env);
+  const secrets = { hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') };
+  const [port, uiPort] = await freePorts();
+  const basics = {
+    temporal: { address: `127.0.0.1:${port}`, namespace: 'lethe', uiAddress: `http://127.0.0.1:${uiPort}` },
+    state: stateDir,
+    keys: secrets,
+    // One person at a time needs no spreading.
+    policy: { expectedPeople: 1 },
+    identifiers: ['user_id'],
+  };
+
+  // What takes long comes before the clock begins to run.
+  const [temporal, workflowBundle] = await Promise.all([
+    startLocalTemporal({
+      config: demoConfig(basics, 'http://127.0.0.1:9', 'none', null),
+      secrets,
+      durable: false,
+    }).then((started) => {
+      endings.push(() => started.stop());
+      return started;
+    }),
+    bundleWorkflows(logger),
   ]);
   const clock: ClockSetting = {
     realMs: Date.now(),
     virtualMs: weekdayAfter(Date.now() + DAY_MS, VIRTUAL_START),
     speed: SPEED,
   };
-  const simulator = (parts.simulator = await startLangSmithSimulator({ clock }));
-  const config = await demoConfig(stateDir, simulator, clock);
-  const secrets = config.secrets ?? { hmac: '', vault: '' };
+  const simulator = await startLangSmithSimulator({ clock });
+  endings.push(() => simulator.close());
+  const config = demoConfig(basics, simulator.url, simulator.apiKey, clock);
   const names = Array.from({ length: people }, (_none, index) => `u_${randomInt(1000, 9999)}${index}`);
   const [victim = ''] = names;
 
-  const starting = startLocalStack({
-    config,
-    secrets,
-    durable: false,
-    workers: {
-      logger: createLogger(io.env['LETHE_LOG_LEVEL'] === undefined ? 'error' : undefined, io.env),
-      shutdownGraceMs: 2_000,
-    },
-  });
-  // Both at once; when one fails the other must not be lost.
-  const [stack, written] = await Promise.allSettled([starting, writeTraces(sdk, simulator, names)]);
-  if (stack.status === 'fulfilled') parts.stack = stack.value;
-  if (stack.status === 'rejected') throw stack.reason;
-  if (written.status === 'rejected') throw written.reason;
-  const client = (parts.client = await connect(config));
+  const [, written] = await Promise.all([
+    createWorkers(config, { secrets, logger, workflowBundle, ensureSetup: false, shutdownGraceMs: 2_000 }).then(
+      (workers) => {
+        endings.push(serve(workers));
+      },
+    ),
+    writeTraces(sdk, simulator, names),
+  ]);
+  const client = await connect(config);
+  endings.push(() => client.close());
   out(
     [
-      `  Temporal UI   ${stack.value.uiUrl}`,
+      `  Temporal UI   ${temporal.uiUrl}`,
       wrap(
-        `the official SDK wrote ${formatTraces(names.length * TRACES_PER_PERSON)} of ${names.length} people (${formatCount(written.value.runs)} runs, ` +
-          `${formatCount(written.value.feedback)} feedback scores, 1 dataset example)`,
+        `the official SDK wrote ${formatTraces(names.length * TRACES_PER_PERSON)} of ${names.length} people (${formatCount(written.runs)} runs, ` +
+          `${formatCount(written.feedback)} feedback scores, 1 dataset example)`,
         16,
         '  LangSmith     ',
       ),
@@ -148,33 +176,47 @@ async function play({ people, stateDir, sdk, io, parts, began }: Play): Promise<
   // Only now: a weekend that passed during the set-up would not be one on which a delete was left undone.
   simulator.habits.set({ skipWeekends: 1 });
   out('');
-  const tell = (atMs: number, text: string) => out(wrap(text, 22, `${formatInstant(atMs)}`.padEnd(22)));
+  const tell = (atMs: number, text: string) => {
+    out(wrap(text, 22, formatInstant(atMs).padEnd(22)));
+  };
   const erasure = await client.erase({ identifiers: [{ kind: 'user_id', value: victim }] });
   tell(virtualNow(clock), 'One of them asks to be forgotten. One workflow starts; watch it in the UI:');
   const link = client.uiLink(erasure.workflowId);
   if (link !== null) out(`  ${link}`);
 
-  const status = await narrate({ client, erasure, simulator, tell });
-  return conclude({ status, simulator, names, out, link, seconds: (Date.now() - began) / 1000 });
+  const status = await Promise.race([narrate({ client, erasure, simulator, tell }), temporal.gone]);
+  const code = conclude({ status, simulator, names, out, link, seconds: (Date.now() - began) / 1000 });
+  return { code, gone: temporal.gone };
 }
 
-async function demoConfig(stateDir: string, simulator: LangSmithSimulator, clock: ClockSetting): Promise<LetheConfig> {
-  const [port, uiPort] = await freePorts();
+/** Runs the workers. @returns what ends them. */
+function serve(workers: LetheWorkers): () => Promise<void> {
+  const run = workers.run();
+  run.catch(() => undefined);
+  return async () => {
+    workers.shutdown();
+    await run;
+  };
+}
+
+function demoConfig(
+  basics: Omit<ConfigInput, 'connections' | 'clock'>,
+  baseUrl: string,
+  apiKey: string,
+  clock: ClockSetting | null,
+): LetheConfig {
   const iso = (ms: number) => new Date(ms).toISOString();
   return parseConfig(
     {
-      temporal: { address: `127.0.0.1:${port}`, namespace: 'lethe', uiAddress: `http://127.0.0.1:${uiPort}` },
-      state: stateDir,
-      keys: { hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') },
-      clock: { real: iso(clock.realMs), virtual: iso(clock.virtualMs), speed: clock.speed },
-      // One person at a time needs no spreading.
-      policy: { expectedPeople: 1 },
-      identifiers: ['user_id'],
+      ...basics,
+      ...(clock === null
+        ? {}
+        : { clock: { real: iso(clock.realMs), virtual: iso(clock.virtualMs), speed: clock.speed } }),
       connections: {
         [CONNECTION]: {
           store: 'langsmith',
-          baseUrl: simulator.url,
-          apiKey: simulator.apiKey,
+          baseUrl,
+          apiKey,
           identifiers: { user_id: ['metadata.user_id'] },
           // What no call of this store can show; a controller accepts it knowingly, or it stays an exception.
           accept: ['insights', 'statistics'],

@@ -40,22 +40,33 @@ async function dev(path: string | undefined, io: Io): Promise<void> {
   if (warning !== null) io.err(`WARNING: ${warning}`);
 
   const stop = stopSignal();
-  const [{ startLocalStack }, { createLogger }] = await Promise.all([import('./local-stack.ts'), import('../log.ts')]);
+  const [{ startLocalTemporal }, { createWorkers }, { createLogger }] = await Promise.all([
+    import('./local-temporal.ts'),
+    import('../worker.ts'),
+    import('../log.ts'),
+  ]);
   const logger = createLogger(io.env['LETHE_LOG_LEVEL'] === undefined ? 'warn' : undefined, io.env);
-  const stack = await startLocalStack({ config, secrets, durable: true, workers: { logger }, onServerEnd: io.err });
+  const temporal = await startLocalTemporal({ config, secrets, durable: true, onRestart: io.err });
   try {
+    const workers = await createWorkers(config, { secrets, logger, ensureSetup: false });
+    const served = workers.run();
     io.out(
       [
-        `Temporal  ${stack.address} ${stack.ownServer ? `(started here, state in ${config.stateDir})` : '(was running already)'}`,
-        `UI        ${stack.uiUrl}`,
-        `Worker    ${stack.workers.taskQueues.join(', ')}`,
+        `Temporal  ${temporal.address} ${temporal.ownServer ? `(started here, state in ${config.stateDir})` : '(was running already)'}`,
+        `UI        ${temporal.uiUrl}`,
+        `Worker    ${workers.taskQueues.join(', ')}`,
         'Ready. Ctrl-C stops everything; open requests go on at the next start.',
       ].join('\n'),
     );
-    await Promise.race([stop.asked, stack.done]);
+    try {
+      await Promise.race([stop.asked, served, temporal.gone]);
+    } finally {
+      io.err('Stopping ...');
+      workers.shutdown();
+      await served;
+    }
   } finally {
-    io.err('Stopping ...');
-    await stack.stop();
+    await temporal.stop();
     stop.dismiss();
   }
 }

@@ -16,6 +16,8 @@ const V1_ENDS_MS = Date.UTC(2027, 0, 31);
 const MOST_REQUEST_IDS = 10;
 /** Pages in a row that bring nothing new, after which a cursor is taken for a loop. */
 const MOST_EMPTY_PAGES = 20;
+/** How often one call may be told to come later before its step gives up and the lane sleeps. */
+const MOST_REFUSALS = 5;
 /** Whole passes over shifting pages before the read is given up. */
 const MOST_PASSES = 4;
 
@@ -126,10 +128,32 @@ export class LangSmithApi {
     return (await this.answer(tally, call, schema)).data;
   }
 
-  /** As `call`, with the answer itself. */
+  /** As `call`, with the answer itself. A read that is told to come later does so, if that is soon enough. */
   async answer<S extends ZodType>(
     tally: Tally,
     call: Call,
+    schema: S,
+  ): Promise<{ readonly data: output<S>; readonly answer: HttpAnswer }> {
+    const read = call.read ?? true;
+    let refusal: StoreError | null = null;
+    for (let refusals = 0; ; refusals += 1) {
+      try {
+        return await this.#once(tally, call, read, schema);
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.reason !== 'throttled' || !read) throw error;
+        // The pacer waits for the store's instant before it lets the call leave again. Where that is too far it throws,
+        // and the store's own answer tells more.
+        if (error.status !== 429) throw refusal ?? error;
+        refusal = error;
+        if (refusals === MOST_REFUSALS) throw error;
+      }
+    }
+  }
+
+  async #once<S extends ZodType>(
+    tally: Tally,
+    call: Call,
+    read: boolean,
     schema: S,
   ): Promise<{ readonly data: output<S>; readonly answer: HttpAnswer }> {
     const route = `${call.method} ${call.template ?? call.path}`;
@@ -137,7 +161,7 @@ export class LangSmithApi {
     const answer = await this.#http.send({
       ...call,
       route,
-      read: call.read ?? true,
+      read,
       progress: tally.progress,
       turn: () => this.#pacer.take({ shape: call.shape, route, seniority: tally.seniority, progress: tally.progress }),
     });
