@@ -24,6 +24,7 @@ function book(entries: readonly BookEntry[], more: Partial<Book> = {}): Book {
   return {
     format: 1,
     mergedRound: 0,
+    lost: 0,
     limit: 10_000,
     projects: [],
     baselineKinds: [],

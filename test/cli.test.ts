@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -264,6 +264,15 @@ describe('starting, joining, looking', () => {
     );
     expect(report.limits['prod']?.length).toBeGreaterThan(3);
   }, 30_000);
+});
+
+test('the links in docs/operating.md are queries that the server understands', async () => {
+  const text = readFileSync(new URL('../docs/operating.md', import.meta.url), 'utf8');
+  const queries = [...text.matchAll(/\?query=([^`\s]+)`/g)].map(([, query]) => decodeURIComponent(query ?? ''));
+  expect(queries.length).toBeGreaterThan(4);
+  for (const query of queries) {
+    await expect(client.temporal.workflow.count(query)).resolves.toMatchObject({ count: expect.any(Number) });
+  }
 });
 
 describe('what scripts and people are told', () => {

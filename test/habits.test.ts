@@ -50,8 +50,9 @@ const HABITS: readonly Habit[] = [
   },
   {
     name: 'nothing done for one weekend',
-    afterSubmit: ({ sim }) => {
-      sim.habits.set({ skipWeekends: 1 });
+    // Two, in case the first is over before the plan is made.
+    before: ({ sim }) => {
+      sim.habits.set({ skipWeekends: 2 });
     },
     end: 'verified',
     check: (_world, status) => {

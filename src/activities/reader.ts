@@ -163,7 +163,8 @@ export class Reader {
       wrongKind = located.wrongKind;
       return located;
     });
-    return { rows: rows ?? [], wrongKind };
+    if (rows === null) throw new Inconclusive('no way of looking ids up is left');
+    return { rows, wrongKind };
   }
 
   /**

@@ -97,6 +97,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     format: 1,
     mergedRound: 0,
     limit: most,
+    lost: Math.max(0, input.lostManifest - entries.book.length),
     projects: projects.map(({ id, name }) => ({ id, name })),
     baselineKinds: [...found.kinds],
     entries: entries.book,
@@ -230,7 +231,10 @@ async function sortKnownIds(
   return { ids, traces };
 }
 
-/** Every run of the traces, so that nobody on another run of the same trace is overlooked (P17). */
+/**
+ * Every run of the traces that any route shows, so that nobody on another run of the same trace is overlooked (P17):
+ * two generations of an interface may be weeks apart.
+ */
 export async function wholeTraces(
   deps: LaneDeps,
   reader: Reader,
@@ -238,9 +242,7 @@ export async function wholeTraces(
 ): Promise<ReadonlyMap<string, readonly Row[]>> {
   const whole = new Map<string, Row[]>();
   for (const route of deps.store.lookups) {
-    const missing = traces.filter((trace) => !whole.has(entryKey(trace)));
-    if (missing.length === 0) break;
-    const rows = await reader.lookup(route, missing);
+    const rows = await reader.lookup(route, traces);
     if (rows !== null) groupByTrace(rows, whole);
   }
   return whole;

@@ -53,7 +53,7 @@ export async function runStep<Answer>(
   } catch (error) {
     if (error instanceof CancelledFailure) throw error;
     if (error instanceof StoreError && error.transient && info.attempt < TRANSPORT_TRIES) {
-      throw ApplicationFailure.create({
+      throw failure({
         message: error.message,
         type: 'StoreUnreachable',
         category: ApplicationFailureCategory.BENIGN,
@@ -68,7 +68,7 @@ export async function runStep<Answer>(
         error: name,
         at: where(error),
       });
-      throw ApplicationFailure.create({ message: `${kind.step} failed inside Lethe (${name})`, type: 'Internal' });
+      throw failure({ message: `${kind.step} failed inside Lethe (${name})`, type: 'Internal' });
     }
     await run.note('trouble', {
       kind: 'trouble',
@@ -85,6 +85,13 @@ export async function runStep<Answer>(
   } finally {
     clearInterval(beat);
   }
+}
+
+/** Without a stack, which would only tell the history where Lethe is installed. */
+function failure(options: Parameters<typeof ApplicationFailure.create>[0]): ApplicationFailure {
+  const made = ApplicationFailure.create(options);
+  made.stack = '';
+  return made;
 }
 
 /** A trouble found by a step itself. */

@@ -188,14 +188,17 @@ function judge(
   const { present, noControl, lost } = facts;
   const open = facts.book.entries.filter((entry) => entry.state === 'survived' || entry.state === 'pending');
   const readable = new Set(open.filter((entry) => present.has(entryKey(entry))).map(entryKey));
+  const survivors = open.filter(({ state }) => state === 'survived').length;
+  const unsent = open.filter((entry) => entry.sentMs === null && readable.has(entryKey(entry))).length;
+  // What was sent and still has its window before it is not sent again for the sake of newcomers.
+  const due = (entry: BookEntry): boolean =>
+    survivors + unsent === 0 || entry.state === 'survived' || entry.sentMs === null;
   const batches = batchesOf(
     facts.book.entries,
-    (entry) => readable.has(entryKey(entry)) && (entry.state === 'survived' || entry.state === 'pending'),
+    (entry) => (entry.state === 'survived' || entry.state === 'pending') && readable.has(entryKey(entry)) && due(entry),
     deps.store.traits.mostIdsPerDelete,
   );
   const book: Book = { ...facts.book, batches };
-  const survivors = open.filter(({ state }) => state === 'survived').length;
-  const unsent = open.filter((entry) => entry.sentMs === null && readable.has(entryKey(entry))).length;
   if (open.length > book.limit && unsent > 0) {
     const why = `${formatCount(open.length)} traces match by now, more than the ${formatCount(book.limit)} expected; nothing new is submitted`;
     return { kind: 'inconclusive', why, book, counts: false, resubmit: false };
@@ -224,7 +227,8 @@ interface LookedAgain {
 
 /** `never matched` is said only after a second look (P11). */
 async function lookAgainForUnmatched(reader: Reader, book: Book, noControl: boolean): Promise<LookedAgain> {
-  const open = book.known.filter(({ state }) => state === 'neverMatched' || state === 'unresolved').map(({ id }) => id);
+  const unmatched = book.known.filter(({ state }) => state === 'neverMatched' || state === 'unresolved');
+  const open = unmatched.map(({ id }) => id);
   const { rows, wrongKind } = await reader.locate(open);
   const byId = new Map<string, TraceKey>();
   for (const { projectId, traceId, runId } of rows) {
@@ -233,7 +237,7 @@ async function lookAgainForUnmatched(reader: Reader, book: Book, noControl: bool
   }
   const traces = new Map<string, TraceKey>();
   const ids = book.known.map((known) => {
-    if (!open.includes(known.id) || (known.state !== 'neverMatched' && known.state !== 'unresolved')) {
+    if (known.state !== 'neverMatched' && known.state !== 'unresolved') {
       return { ...known, key: null };
     }
     const trace = byId.get(known.id);

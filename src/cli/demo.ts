@@ -291,7 +291,7 @@ async function writeTraces(
     await client.createExample({
       dataset_id: dataset.id,
       inputs: { question: 'question 0' },
-      outputs: { answer: 'an answer' },
+      reference_outputs: { answer: 'an answer' },
       source_run_id: sample,
     });
   }

@@ -59,9 +59,11 @@ export function laneSentence(lane: ConnectionStatus): string {
       return `${inRound}reading back whether ${open === 1 ? 'it is' : 'they are'} gone`;
     case 'waiting': {
       const why =
-        open > 0
-          ? `${formatTraces(open)} accepted for deletion and not proven gone`
-          : `${formatCount(lane.cleanReads)} of ${formatCount(lane.cleanReadsWanted)} clean reads`;
+        lane.cleanReads > 0
+          ? `not readable any more in ${formatCount(lane.cleanReads)} of ${formatCount(lane.cleanReadsWanted)} clean reads`
+          : open > 0
+            ? `${formatTraces(open)} accepted for deletion and not proven gone`
+            : `${formatCount(lane.cleanReads)} of ${formatCount(lane.cleanReadsWanted)} clean reads`;
       const survived = traces.survived > 0 ? `, ${formatCount(traces.survived)} of them survivors` : '';
       return `${inRound}${why}${survived}; waits until ${until} and reads`;
     }

@@ -66,7 +66,7 @@ export function formatReport(requestId: string, view: RecordView): string {
 }
 
 function formatLane(name: string, lane: LaneRecord | undefined): string[] {
-  const lines = [`${name}`];
+  const lines = [name];
   if (lane === undefined || lane.entries.length === 0) return [...lines, '  Nothing was done here.'];
   for (const { entry } of lane.entries) lines.push(...formatEntry(entry));
   if (lane.tornLines > 0) lines.push(`  ${lane.tornLines} lines were cut short by a kill, and written again.`);

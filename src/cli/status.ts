@@ -1,7 +1,9 @@
 import { Option, type Command } from 'commander';
 import type { LetheClient } from '../client/client.ts';
+import { UnknownRequestError } from '../client/errors.ts';
 import { loadConfig } from '../config/config.ts';
 import { STATUSES, type Status } from '../erasure/outcome.ts';
+import { DirectoryRecords } from '../evidence/directory-records.ts';
 import { connect } from './connect.ts';
 import { EXIT, exitCodeOf, type ExitCode } from './exit.ts';
 import { formatRow, formatStatus } from './format.ts';
@@ -77,12 +79,16 @@ export function addStatus(program: Command, io: Io, exit: (code: ExitCode) => vo
     .argument('<REQUEST>', 'the id that `lethe erase` printed')
     .option('--json', 'print the record as one object, see docs/json.md')
     .action(async (requestId: string, options: { readonly json?: true }, command: Command) => {
-      await withClient(command, io, async (client) => {
-        const view = await client.report(requestId);
-        if (options.json !== undefined) printJson(io, { requestId, ...view });
-        else io.out(formatReport(requestId, view));
-        exit(EXIT.ok);
+      // The records alone tell it: Temporal may be down, or have forgotten the request long ago.
+      const { stateDir } = loadConfig({ path: configPath(command), env: io.env, storeSecrets: false });
+      const view = await new DirectoryRecords({ stateDir }).read(requestId).catch((error: unknown) => {
+        if (error instanceof RangeError) return null;
+        throw error;
       });
+      if (view === null) throw new UnknownRequestError(requestId);
+      if (options.json !== undefined) printJson(io, { requestId, ...view });
+      else io.out(formatReport(requestId, view));
+      exit(EXIT.ok);
     });
 }
 

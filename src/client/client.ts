@@ -42,7 +42,7 @@ import type { RequestFilter, VerbAnswer, VerbMessage } from './verbs.ts';
 export const WORKFLOW_TYPE = 'eraseUser';
 
 /** A poller that was not seen for so long is gone: a poll lasts a minute at most. */
-export const POLLER_FRESH_MS = 75_000;
+const POLLER_FRESH_MS = 75_000;
 
 /** How long an update may wait for a worker's answer before the signal goes out instead. */
 const UPDATE_DEADLINE_MS = 8_000;
@@ -341,7 +341,7 @@ export class LetheClient {
       taskQueue: { name: this.taskQueue },
       taskQueueType: 1, // TASK_QUEUE_TYPE_WORKFLOW
     });
-    return (pollers ?? []).some(({ lastAccessTime }) => isFresh(lastAccessTime));
+    return pollers.some(({ lastAccessTime }) => isFresh(lastAccessTime));
   }
 
   /** Link to a request in the Temporal UI, or null when the UI's address is unknown. */
@@ -494,13 +494,13 @@ export class LetheClient {
     const deadline = Date.now() + patienceMs;
     for (let delayMs = 50; ; delayMs *= 2) {
       const all: Found[] = [];
-      let unreadable: string | null = null;
+      const unreadable: string[] = [];
       const query = [`LetheRequestId = "${requestId}"`];
-      for await (const found of this.#search(query, (workflowId) => (unreadable = workflowId))) all.push(found);
+      for await (const found of this.#search(query, (workflowId) => unreadable.push(workflowId))) all.push(found);
       const best = all.find(({ liveness }) => liveness === 'running') ?? all[0];
       // The list may lag behind; the execution itself does not.
       if (best !== undefined) return (await this.#describe(best.workflowId, best.runId)) ?? best;
-      if (unreadable !== null) throw new UnreadableStateError(unreadable);
+      if (unreadable[0] !== undefined) throw new UnreadableStateError(unreadable[0]);
       if (Date.now() + delayMs > deadline) return null;
       if (isRequestId(requestId) && (await this.records.read(requestId)) !== null) return null;
       await sleep(delayMs);

@@ -112,14 +112,14 @@ async function checkConfig(config: LetheConfig, add: Add): Promise<void> {
   }
   await access(config.stateDir, constants.R_OK | constants.W_OK).then(
     () => add('config', 'state', 'ok', `${config.stateDir} can be read and written`),
-    (error: NodeJS.ErrnoException) =>
-      error.code === 'ENOENT'
+    (error: unknown) =>
+      (error as NodeJS.ErrnoException).code === 'ENOENT'
         ? add('config', 'state', 'warning', `${config.stateDir} does not exist yet; the first worker makes it`)
         : add(
             'config',
             'state',
             'problem',
-            `${config.stateDir} cannot be read and written (${error.code ?? 'unknown'})`,
+            `${config.stateDir} cannot be read and written (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
           ),
   );
 }
@@ -138,7 +138,7 @@ async function checkTemporal(config: LetheConfig, options: DoctorOptions, add: A
   }
   try {
     const { serverVersion } = await connection.workflowService.getSystemInfo({});
-    add('temporal', 'server', 'ok', `${address}, version ${serverVersion ?? 'unknown'}`);
+    add('temporal', 'server', 'ok', `${address}, version ${serverVersion}`);
     if (!(await checkNamespace(connection, namespace, add))) return;
     await checkSearchAttributes(connection, namespace, add);
     await checkPollers(connection, config, options.taskQueue ?? config.temporal.taskQueue, add);
@@ -194,7 +194,7 @@ async function checkPollers(connection: Connection, config: LetheConfig, taskQue
       taskQueueType: TASK_QUEUE_TYPE[type],
     });
     const fresh = new Set(
-      (pollers ?? []).filter(({ lastAccessTime }) => isFresh(lastAccessTime)).map(({ identity }) => identity ?? '?'),
+      pollers.filter(({ lastAccessTime }) => isFresh(lastAccessTime)).map(({ identity }) => identity ?? '?'),
     );
     const name = `worker for ${what}${type === 'workflow' ? ' (decisions)' : ''}`;
     if (fresh.size === 0) {

@@ -66,7 +66,9 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
     .map(([connection, given]) => [connection, [...new Set(given.map(normalisedId))].sort()] as const)
     .sort(([a], [b]) => (a < b ? -1 : 1));
   const digest = (part: string, value: unknown): string => contentDigest(keys, canonicalJson([part, value]));
-  const scopeDigest = digest('scope', { subject: spellings, known: ids, connections, ...options });
+  // As given: a spelling that only the second request names would never be searched if it joined the first.
+  const given = checked.identifiers.map(({ kind, value }) => JSON.stringify([kind, value])).sort();
+  const scopeDigest = digest('scope', { subject: given, known: ids, connections, ...options });
 
   const requestId = checked.requestId ?? newRequestId(nowMs);
   return {
@@ -87,7 +89,7 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
       connections,
       kinds: [...new Set(checked.identifiers.map(({ kind }) => kind))].sort(),
       knownCount: Object.values(known).reduce((sum, given) => sum + given.length, 0),
-      subjectDigest: digest('subject', spellings),
+      subjectDigest: digest('subject', given),
       knownDigest: digest('known', ids),
       ...options,
     },

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { STATUSES } from '../erasure/outcome.ts';
+import type { STATUSES } from '../erasure/outcome.ts';
 import { VERB_NAMES, type OperatorMessage } from '../erasure/verbs.ts';
 
 /** Who asks for something to be done to a request, and why; both are kept in the record. */

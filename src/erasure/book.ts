@@ -42,6 +42,8 @@ export const bookSchema = z.strictObject({
   limit: z.int(),
   /** Projects examined by the plan. */
   projects: z.array(z.strictObject({ id: z.string(), name: z.string() })),
+  /** Traces that an earlier, lost manifest named and this one does not: unproven for good. */
+  lost: z.int(),
   /** Kinds of identifiers by which the plan saw the person's own traces: a baseline for later reads (P6). */
   baselineKinds: z.array(z.string()),
   entries: z.array(entrySchema),
@@ -108,14 +110,14 @@ export function batchesOf(
 export function traceLedger(book: Book): TraceLedger {
   const count = (state: BookEntry['state']): number => book.entries.filter((entry) => entry.state === state).length;
   return {
-    matched: book.entries.length,
+    matched: book.entries.length + book.lost,
     pending: count('pending'),
     verifiedAbsent: count('verifiedAbsent'),
     goneBeforeSubmit: count('goneBeforeSubmit'),
     survived: count('survived'),
     shared: count('shared'),
     linked: count('linked'),
-    inconclusive: count('inconclusive'),
+    inconclusive: count('inconclusive') + book.lost,
     abandoned: 0,
   };
 }

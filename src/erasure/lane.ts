@@ -1,7 +1,7 @@
 import { virtualAt, type Clock } from './clock.ts';
 import { formatInstant, formatTraces } from './format.ts';
 import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
-import type { Status, Verdict } from './outcome.ts';
+import type { ExceptionKind, Status, Verdict } from './outcome.ts';
 import { HOUR_MS, probeDelayMs } from './rhythm.ts';
 import type { ConnectionStatus } from './status.ts';
 import type {
@@ -44,6 +44,8 @@ export interface LaneState {
   readonly policy: LanePolicy | null;
   readonly searched: Readonly<Record<string, readonly string[]>>;
   readonly book: BlobRef | null;
+  /** Traces that a manifest named which the vault has lost; nothing can prove those absent any more. */
+  readonly lostManifest: number;
   /** Traces per delete call of the current round. */
   readonly batches: readonly number[];
   readonly nextBatch: number;
@@ -86,6 +88,7 @@ export function newLane(connection: string, knownIds: number): LaneState {
     policy: null,
     searched: {},
     book: null,
+    lostManifest: 0,
     batches: [],
     nextBatch: 0,
     settledAtMs: null,
@@ -154,12 +157,12 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
     lastCountedAtMs: answer.cleanReads > 0 ? answer.atMs : null,
     nextCheckAtMs: answer.nextCheckAtMs,
   };
-  if (dryRun) return { ...base, phase: 'ended', nextCheckAtMs: null };
-  if (answer.stop !== null) {
-    const flag = { reason: 'approval', text: answer.stop, sinceMs: answer.atMs };
+  const flag = answer.stop === null ? null : { reason: 'approval', text: answer.stop, sinceMs: answer.atMs };
+  if (dryRun) return { ...base, phase: 'ended', nextCheckAtMs: null, flag };
+  if (flag !== null) {
     return { ...base, phase: 'stopped', nextCheckAtMs: null, flag };
   }
-  if (answer.batches.length > 0) return { ...base, phase: 'deleting', round: 1, nextCheckAtMs: null };
+  if (answer.batches.length > 0) return { ...base, phase: 'deleting', round: lane.round + 1, nextCheckAtMs: null };
   return { ...base, phase: 'waiting' };
 }
 
@@ -197,7 +200,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   }
   if (answer.kind === 'inconclusive') {
     const unproven = lane.unproven + 1;
-    const nextCheckAtMs = Math.max(answer.nextCheckAtMs, answer.atMs + probeDelayMs(unproven, random));
+    const nextCheckAtMs = Math.max(answer.nextCheckAtMs, answer.atMs + probeDelayMs(unproven - 1, random));
     const text = `the latest ${unproven} reads proved nothing (${answer.why ?? 'no reason given'}); reads go on`;
     const flag = unproven >= 3 ? raised(lane, 'inconclusive', text, answer.atMs) : lane.flag;
     return { ...base, unproven, nextCheckAtMs, flag };
@@ -232,16 +235,37 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
 
 /** The lane after a step that could not be done: it keeps its phase and probes again with back-off. */
 export function troubled(lane: LaneState, trouble: Trouble, random: number): LaneState {
-  const probes = lane.trouble?.kind === trouble.reason ? lane.trouble.probes + 1 : 0;
+  const probes = lane.trouble === null ? 0 : lane.trouble.probes + 1;
   const nextProbeAtMs = Math.max(trouble.notBeforeMs ?? 0, trouble.atMs + probeDelayMs(probes, random));
   const sinceMs = lane.trouble?.sinceMs ?? trouble.atMs;
-  return {
+  return withoutStuckBatch({
     ...lane,
     clock: trouble.clock ?? lane.clock,
     lookNow: false,
     trouble: { kind: trouble.reason, reason: trouble.reason, text: trouble.text, sinceMs, probes, nextProbeAtMs },
-  };
+  });
 }
+
+/** How often a batch that the store will not take is tried before the next one gets its turn. */
+const BATCH_TRIES = 3;
+
+/**
+ * A batch that is refused again and again must not keep the others waiting: it is left out of this round. Its traces
+ * stay unsent, so the read that ends the round finds them and puts them into the next one.
+ */
+function withoutStuckBatch(lane: LaneState): LaneState {
+  const { trouble } = lane;
+  if (lane.phase !== 'deleting' || trouble === null || PASSING.includes(trouble.kind)) return lane;
+  if (trouble.kind === 'vault-lost' || trouble.kind === 'internal' || trouble.probes + 1 < BATCH_TRIES) return lane;
+  const nextBatch = lane.nextBatch + 1;
+  const flag = { reason: trouble.kind, text: `a batch was left out: ${trouble.text}`, sinceMs: trouble.sinceMs };
+  if (nextBatch < lane.batches.length) return { ...lane, nextBatch, trouble: null, flag };
+  // The only batches that were taken have to be read back; with none, there is nothing to do but to try again.
+  return lane.nextCheckAtMs === null ? lane : { ...lane, nextBatch, phase: 'waiting', trouble: null, flag };
+}
+
+/** Exceptions whose traces and copies an abandoned lane counts as abandoned instead. */
+const COUNTED_AS_ABANDONED: readonly ExceptionKind[] = ['survived', 'inconclusive', 'inconclusive-copies'];
 
 /** The lane after an abandon: whatever was not proven counts as abandoned. */
 export function abandoned(lane: LaneState): LaneState {
@@ -250,7 +274,12 @@ export function abandoned(lane: LaneState): LaneState {
     ...lane,
     phase: 'ended',
     verdict: 'abandoned',
-    figures: { ...lane.figures, traces: abandonTraces(traces), copies: abandonCopies(copies) },
+    figures: {
+      ...lane.figures,
+      traces: abandonTraces(traces),
+      copies: abandonCopies(copies),
+      exceptions: lane.figures.exceptions.filter(({ kind }) => !COUNTED_AS_ABANDONED.includes(kind)),
+    },
     nextCheckAtMs: null,
     heldSinceMs: null,
     trouble: null,
@@ -287,6 +316,19 @@ export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): rea
       if (lane.trouble !== null) return say({ ...lane, lookNow: true }, 'tries again now');
       return say(lane, 'is at work already; ask again once it waits');
     case 'retry':
+      if (lane.trouble?.kind === 'vault-lost' && lane.book !== null) {
+        const { matched } = lane.figures.traces;
+        return say(
+          {
+            ...lane,
+            phase: 'resolving',
+            trouble: null,
+            book: null,
+            lostManifest: Math.max(lane.lostManifest, matched),
+          },
+          'plans again from what can still be found; what only the lost manifest knew stays unproven',
+        );
+      }
       if (lane.phase === 'stopped') return say({ ...lane, phase: 'resolving', flag: null }, 'plans again');
       if (lane.phase === 'waiting' && lane.batches.length > 0) {
         const again: LaneState = {
@@ -315,7 +357,7 @@ const PASSING: readonly TroubleReason[] = ['unreachable', 'throttled', 'worker-l
 
 /** What an operator should know now, or null. */
 export function attentionOf(lane: LaneState, realNowMs: number): (Flag & { readonly next: string }) | null {
-  if (lane.phase === 'ended') return null;
+  if (lane.verdict !== null) return null;
   const { trouble } = lane;
   if (trouble !== null) {
     const now = virtualAt(lane.clock, realNowMs);

@@ -52,6 +52,8 @@ export function ownerOf(values: readonly Value[], variants: SubjectVariants, cut
   let unclear = false;
   const unnamed = new Map<string, string>();
   for (const { kind, text } of values) {
+    // What applications write when nobody is logged in: it names no second person. Words such as "guest" may be one.
+    if (text.trim() === '') continue;
     const of = variants.get(kind);
     if (of === undefined) {
       const seen = unnamed.get(kind);

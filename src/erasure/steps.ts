@@ -69,6 +69,8 @@ export interface ResolveInput extends StepInput {
   readonly receivedAtMs: number;
   readonly dueAtMs: number;
   readonly dryRun: boolean;
+  /** Traces of an earlier plan whose manifest was lost; 0 as a rule. */
+  readonly lostManifest: number;
   /** See `EraseInput.scopeDigest`; for the record. */
   readonly scopeDigest: string;
   /** All connections of the request, for the record. */
@@ -147,7 +149,8 @@ export interface VerifyAnswer extends LaneFigures {
 export interface SealInput {
   readonly requestId: string;
   readonly workflowId: string;
-  readonly verdict: Verdict;
+  /** Null for a dry run, which ends without one. */
+  readonly verdict: Verdict | null;
   readonly dryRun: boolean;
   readonly lanes: Readonly<Record<string, LaneFigures & { readonly verdict: Verdict | null; readonly round: number }>>;
   /** Operator messages in the order in which they were taken. */

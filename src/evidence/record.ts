@@ -274,7 +274,8 @@ export type VerbEntry = z.infer<typeof verbEntrySchema>;
 export const outcomeSchema = z.strictObject({
   workflowId: z.string(),
   endedAt: instant,
-  verdict: z.enum(VERDICTS),
+  /** Null for a dry run, which ends without one. */
+  verdict: z.enum(VERDICTS).nullable(),
   dryRun: z.boolean(),
   lanes: z.record(
     z.string(),

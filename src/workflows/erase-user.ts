@@ -70,6 +70,8 @@ class EraseUser {
   private published: { memo: string; attributes: Map<string, string> } = { memo: '', attributes: new Map() };
   private endedAtMs: number | null = null;
   private sealing = false;
+  /** Why the record could not be sealed so far, or null. */
+  private sealTrouble: string | null = null;
 
   constructor(input: EraseInput, carried: CarriedState | undefined) {
     this.input = input;
@@ -151,14 +153,20 @@ class EraseUser {
       } catch (error) {
         answer = failureAsTrouble(error, this.clock());
       }
-      if (answer.kind === 'sealed') return answer;
+      if (answer.kind === 'sealed') {
+        this.sealTrouble = null;
+        return answer;
+      }
+      this.sealTrouble = `the verdict stands, but the record could not be sealed: ${answer.text}`;
+      this.publish();
       await condition(() => false, probeDelayMs(probes, Math.random()), {
         summary: 'the record could not be sealed; tries again',
       });
     }
   }
 
-  private verdict(): Verdict {
+  private verdict(): Verdict | null {
+    if (this.input.dryRun && this.lanes.every(({ state }) => state.verdict === null)) return null;
     const worst = worstStatus(this.lanes.map(({ state }) => state.verdict ?? 'planning'));
     return isVerdict(worst) ? worst : VERDICTS[0];
   }
@@ -261,7 +269,11 @@ class EraseUser {
     return {
       requestId: this.input.requestId,
       workflowId: workflowInfo().workflowId,
-      status: worstStatus(Object.values(connections).map(({ status }) => status)),
+      // Without its record the request has not ended: somebody must make room for it.
+      status:
+        this.sealTrouble === null
+          ? worstStatus(Object.values(connections).map(({ status }) => status))
+          : 'needs-operator',
       overdue: (endedMs ?? virtualAt(this.clock(), now)) > this.input.dueAtMs,
       receivedAt: new Date(this.input.receivedAtMs).toISOString(),
       dueAt: new Date(this.input.dueAtMs).toISOString(),
@@ -285,7 +297,7 @@ class EraseUser {
       this.published.memo = text;
     }
     this.publishAttributes(status);
-    setCurrentDetails(details(status));
+    setCurrentDetails(details(status, this.sealTrouble));
   }
 
   private publishAttributes(status: RequestStatus): void {
@@ -314,9 +326,11 @@ class EraseUser {
 }
 
 /** A Markdown list: the UI draws tables without gaps between the cells. */
-function details(status: RequestStatus): string {
+function details(status: RequestStatus, sealTrouble: string | null): string {
   const lines = [
     `**${status.status}**, due ${formatInstant(Date.parse(status.dueAt))}${status.overdue ? ', overdue' : ''}`,
+    // Without an empty line a Markdown list does not begin.
+    '',
   ];
   for (const [name, lane] of Object.entries(status.connections)) {
     const { traces } = lane;
@@ -324,11 +338,12 @@ function details(status: RequestStatus): string {
     lines.push(
       `- **${name}**: ${lane.status}, round ${lane.round}, ${formatCount(traces.matched)} matched, ` +
         `${formatCount(traces.pending)} pending, ${formatCount(traces.survived)} survived, ` +
-        `${formatCount(traces.verifiedAbsent)} verified absent, ${lane.cleanReads}/${lane.cleanReadsWanted} clean reads${next}`,
+        `${formatCount(traces.verifiedAbsent)} verified absent, ${lane.cleanReads} of ${lane.cleanReadsWanted} clean reads${next}`,
     );
     if (lane.attention !== null) lines.push(`  - attention: ${lane.attention.reason}. ${lane.attention.next}`);
     if (lane.lastRead !== null) lines.push(`  - latest read: ${lane.lastRead}`);
   }
+  if (sealTrouble !== null) lines.push(`- ${sealTrouble}; tries again by itself`);
   for (const { connection, text } of status.exceptions) lines.push(`- exception, ${connection}: ${text}`);
   return lines.join('\n');
 }

@@ -134,6 +134,7 @@ export class LaneRunner {
         receivedAtMs: input.receivedAtMs,
         dueAtMs: input.dueAtMs,
         dryRun: input.dryRun,
+        lostManifest: state.lostManifest,
         scopeDigest: input.scopeDigest,
         connections: input.connections,
         workflowId: workflowInfo().workflowId,

@@ -16,7 +16,7 @@ import { sharedBundle } from './bundle.ts';
 import { sharedServer, uniqueTaskQueue } from './temporal.ts';
 
 /** Fixed, so that golden histories stay readable. Protects nothing but test data. */
-const VAULT_KEY = '8899aabbccddeeff00112233445566778899aabbccddeeff0011223344556677';
+export const VAULT_KEY = '8899aabbccddeeff00112233445566778899aabbccddeeff0011223344556677';
 
 /** Friday 27 November 2026, 20:00 UTC: the first weekend is four hours away. */
 export const FRIDAY_EVENING = Date.UTC(2026, 10, 27, 20);
@@ -33,19 +33,25 @@ export interface WorldOptions {
   readonly config?: (config: ConfigInput) => ConfigInput;
   /** Start a worker. Default: true. */
   readonly worker?: boolean;
+  /** Names of further connections, each with a simulator of its own. */
+  readonly more?: readonly string[];
 }
 
 /** Everything one test needs: a simulated store, a worker and a client, on the shared Temporal server. */
 export class World {
+  /** The store of `CONNECTION`. */
   readonly sim: LangSmithSimulator;
+  /** The stores of the further connections. */
+  readonly more: ReadonlyMap<string, LangSmithSimulator>;
   readonly config: LetheConfig;
   readonly client: LetheClient;
   readonly clock: ClockSetting;
   readonly stateDir: string;
   private workers: { readonly workers: LetheWorkers; readonly done: Promise<void> } | null = null;
 
-  private constructor(parts: Pick<World, 'sim' | 'config' | 'client' | 'clock' | 'stateDir'>) {
+  private constructor(parts: Pick<World, 'sim' | 'more' | 'config' | 'client' | 'clock' | 'stateDir'>) {
     this.sim = parts.sim;
+    this.more = parts.more;
     this.config = parts.config;
     this.client = parts.client;
     this.clock = parts.clock;
@@ -56,6 +62,8 @@ export class World {
     const speed = options.speed ?? 150_000;
     const clock = { realMs: Date.now(), virtualMs: options.start ?? FRIDAY_EVENING, speed };
     const sim = await startLangSmithSimulator({ clock });
+    const more = new Map<string, LangSmithSimulator>();
+    for (const name of options.more ?? []) more.set(name, await startLangSmithSimulator({ clock }));
     const stateDir = await mkdtemp(join(tmpdir(), 'lethe-test-'));
     const { address, namespace } = sharedServer();
     const base: ConfigInput = {
@@ -69,19 +77,22 @@ export class World {
         speed,
       },
       identifiers: ['user_id', 'email'],
-      connections: {
-        [CONNECTION]: {
-          store: 'langsmith',
-          baseUrl: sim.url,
-          apiKey: sim.apiKey,
-          identifiers: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
-          accept: ['statistics', 'insights'],
-        },
-      },
+      connections: Object.fromEntries(
+        [[CONNECTION, sim] as const, ...more].map(([name, { url, apiKey }]) => [
+          name,
+          {
+            store: 'langsmith',
+            baseUrl: url,
+            apiKey,
+            identifiers: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
+            accept: ['statistics', 'insights'],
+          },
+        ]),
+      ),
     };
     const config = parseConfig(options.config?.(base) ?? base);
     const client = await LetheClient.connect({ config });
-    const world = new World({ sim, config, client, clock, stateDir });
+    const world = new World({ sim, more, config, client, clock, stateDir });
     if (options.worker ?? true) await world.startWorker();
     return world;
   }
@@ -145,7 +156,7 @@ export class World {
   async close(): Promise<void> {
     await this.stopWorker();
     await this.client.close();
-    await this.sim.close();
+    for (const sim of [this.sim, ...this.more.values()]) await sim.close();
     await rm(this.stateDir, { recursive: true, force: true });
   }
 }

@@ -54,7 +54,7 @@ const rhythmSchema = z.union([
 ]);
 
 /** Accepting one of these is about what a store can show, not about data that was seen and left (P1). */
-const ACCEPTABLE_LIMITS = ['single-path', 'out-of-reach', 'manual-copies', 'unsearchable'] as const;
+const ACCEPTABLE_LIMITS = ['single-path', 'out-of-reach'] as const;
 const ACCEPTABLE: readonly string[] = [...COPY_MAP.map(({ kind }) => kind), ...ACCEPTABLE_LIMITS];
 
 const keySchema = z
