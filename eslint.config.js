@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint';
 import importFence from './eslint/import-fence.js';
 
 export default defineConfig(
-  { ignores: ['dist/', '.*/', 'coverage/', 'test/histories/'] },
+  { ignores: ['dist/', '.*/', 'coverage/'] },
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
   js.configs.recommended,
   {

@@ -1,0 +1,341 @@
+import { describe, expect, test } from '@jest/globals';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConfigInput } from '../src/config/config.ts';
+import { startLangSmithSimulator } from '../src/simulators/langsmith/index.ts';
+import { CONNECTION, World, type WorldOptions } from './support/world.ts';
+
+const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
+const PERSON = [{ key: 'user_id', value: 'u_42' }];
+
+/** Side by side: most of their time they wait for a weekend. */
+function story(name: string, options: WorldOptions, body: (world: World) => Promise<void>): void {
+  test.concurrent(
+    name,
+    async () => {
+      const world = await World.start(name, options);
+      try {
+        await body(world);
+        expect(world.sim.truth.unasked()).toEqual([]);
+      } finally {
+        await world.close();
+      }
+    },
+    120_000,
+  );
+}
+
+const kinds = (status: { exceptions: readonly { kind: string }[] }): string[] =>
+  status.exceptions.map(({ kind }) => kind);
+const changed = (change: (connection: Record<string, unknown>) => Record<string, unknown>): WorldOptions => ({
+  config: (config) => ({
+    ...config,
+    connections: Object.fromEntries(
+      Object.entries(config.connections).map(([name, connection]) => [name, change(connection)]),
+    ) as ConfigInput['connections'],
+  }),
+});
+
+/** Polls until the simulator has seen so many calls of a route. */
+async function called(world: World, route: string, times: number): Promise<void> {
+  while (world.sim.ledger.count({ route }) < times) await sleep(5);
+}
+
+describe('what may be said', () => {
+  story(
+    'P7: people with an open request are no controls: with nobody else, absence is not proven',
+    {},
+    async (world) => {
+      world.seed(['u_42', 'u_7'], 3);
+      const first = await world.erase();
+      const second = await world.erase({ identifiers: [{ kind: 'user_id', value: 'u_7' }] });
+      const ends = await Promise.all([first.result(), second.result()]);
+      // Whoever planned first could still choose the other; nobody can once both are open.
+      expect(ends.map(({ status }) => status)).toContain('verified-with-exceptions');
+      for (const end of ends) {
+        if (end.status === 'verified') throw new Error('verified without a control');
+        expect(end.connections[CONNECTION]?.traces.verifiedAbsent).toBe(0);
+      }
+    },
+  );
+
+  story('P7: a control that vanishes is replaced without spending a round', {}, async (world) => {
+    const seeded = world.seed(['u_42', 'u_7', 'u_8', 'u_9', 'u_10'], 2);
+    const { requestId } = await world.erase();
+    await world.until(requestId, ({ status }) => status === 'waiting');
+    // Somebody else's traces, controls among them, go in the same weekend.
+    const gone = ['u_7', 'u_8'].flatMap((other) => seeded.get(other) ?? []);
+    const answer = await fetch(`${world.sim.url}/api/v1/runs/delete`, {
+      method: 'POST',
+      headers: { 'x-api-key': world.sim.apiKey, 'content-type': 'application/json' },
+      body: JSON.stringify({ session_id: world.sim.project('chat').id, trace_ids: gone }),
+    });
+    expect(answer.status).toBe(202);
+    const end = await world.client.result(requestId);
+    expect(end).toMatchObject({ status: 'verified', connections: { [CONNECTION]: { round: 1 } } });
+    for (const other of ['u_9', 'u_10']) expect(world.liveTraces(other)).toHaveLength(2);
+  });
+
+  story('P7: no id of a control is in the record', {}, async (world) => {
+    const seeded = world.seed(['u_42', 'u_7', 'u_8'], 3);
+    const { requestId } = await world.eraseToEnd();
+    const directory = join(world.stateDir, 'records', requestId);
+    const text = (
+      await Promise.all((await readdir(directory)).map((file) => readFile(join(directory, file), 'utf8')))
+    ).join();
+    for (const traceIds of seeded.values()) for (const traceId of traceIds) expect(text).not.toContain(traceId);
+    expect(text).not.toContain('u_7');
+  });
+
+  story(
+    'P8: an identifier that a connection cannot search is named and an exception',
+    changed((connection) => ({ ...connection, identifiers: { user_id: ['metadata.user_id'] } })),
+    async (world) => {
+      world.seed(['u_42', 'u_7', 'u_8'], 2);
+      const end = await world.eraseToEnd({
+        identifiers: [
+          { kind: 'user_id', value: 'u_42' },
+          { kind: 'email', value: 'ann@example.org' },
+        ],
+      });
+      expect(end.connections[CONNECTION]?.searched).toEqual({ user_id: ['metadata.user_id'], email: [] });
+      expect(end.status).toBe('verified-with-exceptions');
+      expect(kinds(end)).toEqual(['unsearchable']);
+    },
+  );
+
+  story('P6: a key that nobody alive carries proves nothing', {}, async (world) => {
+    world.seed(['u_42', 'u_7', 'u_8'], 2);
+    const end = await world.eraseToEnd({
+      identifiers: [
+        { kind: 'user_id', value: 'u_42' },
+        { kind: 'email', value: 'ann@example.org' },
+      ],
+    });
+    expect(end.status).toBe('verified-with-exceptions');
+    expect(end.exceptions).toMatchObject([{ kind: 'no-control', text: expect.stringContaining('email') as unknown }]);
+  });
+
+  story('P6: a project whose traces carry no searched key proves nothing either', {}, async (world) => {
+    world.seed(['u_42', 'u_7', 'u_8'], 2);
+    world.sim.seed({ project: 'other', traces: [{ runs: [{ metadata: { customer: 'c_1' } }] }] });
+    const end = await world.eraseToEnd();
+    expect(end.status).toBe('verified-with-exceptions');
+    expect(kinds(end)).toEqual(['no-control']);
+  });
+
+  story('P1: nothing-found needs two reads a settle time apart, with controls', {}, async (world) => {
+    world.seed(['u_7', 'u_8'], 2);
+    const end = await world.eraseToEnd();
+    expect(end).toMatchObject({ status: 'nothing-found', connections: { [CONNECTION]: { cleanReads: 2, round: 0 } } });
+    const reads = (await world.record(end.requestId)).lanes[CONNECTION]?.entries ?? [];
+    const [plan, read] = reads.map(({ entry }) => Date.parse(entry.at));
+    expect((read ?? 0) - (plan ?? 0)).toBeGreaterThanOrEqual(24 * 3_600_000);
+    expect(world.sim.truth.submissions()).toEqual([]);
+  });
+
+  story(
+    'P1: what is not examined is an exception unless it was accepted',
+    changed((connection) => ({ ...connection, accept: ['statistics'] })),
+    async (world) => {
+      world.seed(['u_42', 'u_7', 'u_8'], 2);
+      const end = await world.eraseToEnd();
+      expect(end.status).toBe('verified-with-exceptions');
+      expect(end.exceptions).toEqual([
+        { connection: CONNECTION, kind: 'not-examined', count: 1, text: 'not examined: insights' },
+      ]);
+      const plan = (await world.record(end.requestId)).lanes[CONNECTION]?.entries[0]?.entry;
+      expect(plan).toMatchObject({ kind: 'plan', accepted: ['statistics'] });
+    },
+  );
+});
+
+describe('what is searched', () => {
+  story('P10: traces of any age are found: no default window applies', {}, async (world) => {
+    const long = world.now() - 700 * 86_400_000;
+    world.sim.seedPeople({
+      project: 'chat',
+      people: ['u_42', 'u_7', 'u_8'],
+      tracesPerPerson: 3,
+      from: long,
+      to: long + 1,
+    });
+    const end = await world.eraseToEnd();
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 3 });
+    expect(world.liveTraces('u_42')).toEqual([]);
+  });
+
+  story('P9: a project that appears after the plan is searched too', {}, async (world) => {
+    world.seed(['u_42', 'u_7', 'u_8'], 2);
+    const { requestId } = await world.erase();
+    await world.until(requestId, ({ status }) => status === 'waiting');
+    world.seed(['u_42', 'u_9'], 2, 'brand-new');
+    const end = await world.client.result(requestId);
+    expect(end.status).toBe('verified');
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 4, verifiedAbsent: 4 });
+    expect(world.liveTraces('u_42')).toEqual([]);
+    expect(world.liveTraces('u_9')).toHaveLength(2);
+  });
+
+  story('P15: look-alikes, quotes and injections match nobody else', {}, async (world) => {
+    const nasty = 'u"42\\") or eq(name,"answer';
+    world.seed([nasty, 'u_42', 'U_42', 'u_420', ' u_42', 'u_42\u200b', 'ü_42'], 2);
+    const end = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value: nasty }] });
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 2, verifiedAbsent: 2 });
+    const second = await world.eraseToEnd();
+    expect(second.connections[CONNECTION]?.traces).toMatchObject({ matched: 2, verifiedAbsent: 2 });
+    for (const other of ['U_42', 'u_420', ' u_42', 'u_42\u200b', 'ü_42'])
+      expect(world.liveTraces(other)).toHaveLength(2);
+  });
+
+  story('P15: a number is found by its text, and a long one by every digit', {}, async (world) => {
+    const long = '12345678901234567';
+    world.sim.seed({
+      project: 'chat',
+      traces: [42, '42', 43, 4200, '042'].map((user_id) => ({ runs: [{ metadata: { user_id } }] })),
+    });
+    world.seed([long, '12345678901234568', 'u_7', 'u_8'], 1);
+    const end = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value: '42' }] });
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 2, verifiedAbsent: 2 });
+    const second = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value: long }] });
+    expect(second.connections[CONNECTION]?.traces).toMatchObject({ matched: 1, verifiedAbsent: 1 });
+    expect(world.liveTraces('12345678901234568')).toHaveLength(1);
+    for (const value of [43, 4200, '042'])
+      expect(world.sim.truth.tracesOf([{ key: 'user_id', value }])).toHaveLength(1);
+  });
+});
+
+describe('nobody else', () => {
+  story('P14: a trace that gains another person between plan and delete is pulled', {}, async (world) => {
+    const [traceId] = world.seed(['u_42', 'u_7', 'u_8'], 2).get('u_42') ?? [];
+    world.sim.habits.set({ slow: { ms: 400, on: ['/api/v1/examples'] } });
+    const { requestId } = await world.erase();
+    // Whose the traces are was read before the copies were looked for.
+    await called(world, '/api/v2/runs/query', 3);
+    await called(world, '/api/v1/runs/query', 2);
+    world.sim.seed({
+      project: 'chat',
+      traces: [
+        {
+          traceId: traceId ?? '',
+          runs: [{ id: crypto.randomUUID(), parent: traceId ?? '', metadata: { user_id: 'u_7' } }],
+        },
+      ],
+    });
+    const end = await world.client.result(requestId);
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 2, verifiedAbsent: 1, shared: 1 });
+    expect(world.sim.truth.submissionsOf(traceId ?? '')).toEqual([]);
+    expect(world.sim.truth.isLive(traceId ?? '')).toBe(true);
+  });
+
+  story('P18: more traces than expected: nothing is deleted before somebody has looked', {}, async (world) => {
+    world.seed(['u_42', 'u_7', 'u_8'], 4);
+    const { requestId } = await world.erase({ expectAtMost: 3 });
+    const stopped = await world.until(requestId, ({ status }) => status === 'awaiting-approval');
+    expect(stopped.connections[CONNECTION]?.attention?.next).toMatch(/4 traces match, more than the 3 expected/);
+    await world.client.retry(requestId, BY);
+    await world.until(requestId, ({ status }) => status === 'awaiting-approval');
+    expect(world.sim.truth.submissions()).toEqual([]);
+    await world.client.abandon(requestId, BY);
+    expect((await world.client.result(requestId)).status).toBe('abandoned');
+    expect(world.sim.truth.tracesOf(PERSON)).toHaveLength(4);
+  });
+
+  story('P18: an e-mail address that several user ids share waits for somebody to look', {}, async (world) => {
+    world.sim.seed({
+      project: 'chat',
+      traces: ['u_1', 'u_2'].map((user_id) => ({ runs: [{ metadata: { user_id, email: 'team@example.org' } }] })),
+    });
+    world.seed(['u_7', 'u_8'], 2);
+    const { requestId } = await world.erase({ identifiers: [{ kind: 'email', value: 'team@example.org' }] });
+    await world.until(requestId, ({ status }) => status === 'awaiting-approval');
+    expect(world.sim.truth.submissions()).toEqual([]);
+    await world.client.abandon(requestId, BY);
+  });
+
+  story('a dry run plans and deletes nothing', {}, async (world) => {
+    world.seed(['u_42', 'u_7', 'u_8'], 4);
+    const plan = await world.client.plan({ identifiers: [{ kind: 'user_id', value: 'u_42' }] });
+    expect(plan).toMatchObject({ dryRun: true, connections: { [CONNECTION]: { traces: { matched: 4, pending: 4 } } } });
+    expect(plan.endedAt).not.toBeNull();
+    expect(world.sim.ledger.deletes()).toEqual([]);
+    expect((await world.record(plan.requestId)).outcome).toMatchObject({ verdict: null, dryRun: true });
+  });
+});
+
+describe('side by side', () => {
+  test.concurrent(
+    'P26 P30: a lane in trouble never holds up another',
+    async () => {
+      const second = await startLangSmithSimulator();
+      await second.close();
+      const world = await World.start('two lanes', {
+        config: (config) => ({
+          ...config,
+          connections: {
+            ...config.connections,
+            'langsmith-down': { ...config.connections[CONNECTION], baseUrl: second.url } as never,
+          },
+        }),
+      });
+      try {
+        world.seed(['u_42', 'u_7', 'u_8'], 2);
+        const { requestId } = await world.erase();
+        const status = await world.until(
+          requestId,
+          ({ connections }) =>
+            connections[CONNECTION]?.status === 'verified' && connections['langsmith-down']?.attention !== null,
+        );
+        expect(status.status).toBe('needs-operator');
+        expect(status.connections['langsmith-down']?.attention?.reason).toBe('unreachable');
+        expect(world.liveTraces('u_42')).toEqual([]);
+        await world.client.abandon(requestId, { ...BY, connection: 'langsmith-down' });
+        const end = await world.client.result(requestId);
+        expect(end.status).toBe('abandoned');
+        expect(end.connections[CONNECTION]?.status).toBe('verified');
+      } finally {
+        await world.close();
+      }
+    },
+    120_000,
+  );
+});
+
+describe('the record', () => {
+  story('P2 P34 P35: tells every submit and every read, and is stamped as simulated', {}, async (world) => {
+    world.seed(['u_42', 'u_7', 'u_8'], 2);
+    world.sim.habits.set({ skipWeekends: 2 });
+    const { requestId, round } = await world.eraseToEnd().then((end) => ({
+      requestId: end.requestId,
+      round: end.connections[CONNECTION]?.round ?? 0,
+    }));
+    const sealed = JSON.parse(await readFile(join(world.stateDir, 'records', requestId, 'record.json'), 'utf8')) as {
+      stamp: string;
+    };
+    expect(sealed.stamp).toBe('SIMULATED');
+    const record = await world.record(requestId);
+    const entries = (record.lanes[CONNECTION]?.entries ?? []).map(({ entry }) => entry);
+    expect(entries[0]).toMatchObject({
+      kind: 'plan',
+      searched: { user_id: ['metadata.user_id'] },
+      finders: ['v2 runs', 'v1 runs'],
+      traces: { matched: 2 },
+    });
+    const submits = entries.filter(({ kind }) => kind === 'submit');
+    expect(submits).toHaveLength(round);
+    for (const submit of submits) {
+      expect(submit).toMatchObject({ status: 202, count: 2, requestId: expect.any(String) as unknown });
+    }
+    const reads = entries.flatMap((entry) => (entry.kind === 'read' ? [entry] : []));
+    expect(reads.map(({ answer, counted }) => [answer, counted]).slice(-2)).toEqual([
+      ['clean', true],
+      ['clean', true],
+    ]);
+    for (const read of reads) {
+      expect(read.reports.length).toBeGreaterThanOrEqual(3);
+      for (const { asked, seen } of Object.values(read.controls)) expect(seen).toBe(asked);
+    }
+    expect(record.outcome).toMatchObject({ verdict: 'verified' });
+  });
+});
