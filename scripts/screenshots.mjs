@@ -62,23 +62,22 @@ await show(`${base}/search-attributes`, 'search-attributes');
 if (process.env['SEND_UPDATE'] !== undefined) {
   await show(`${base}/timeline`, 'update-sent', async () => {
     await page.getByRole('button', { name: 'More Actions' }).click();
-    await page.waitForTimeout(500);
     await page.getByRole('menuitem', { name: 'Send an Update' }).click();
-    await page.waitForTimeout(1500);
-    await page.getByTestId('update-select-button').click();
-    await page.waitForTimeout(800);
-    await page.screenshot({ path: join(directory, 'updates.png') });
-    await page.getByText('checkNow', { exact: true }).first().click();
-    const editor = page.locator('[role="dialog"] .cm-content, dialog .cm-content').last();
-    await editor.click();
+    await page.waitForTimeout(2000);
+    const dialog = page.locator('dialog[open]');
+    await dialog.getByTestId('update-select-button').click();
+    await page.waitForTimeout(1000);
+    await page.screenshot({ path: join(directory, 'update-list.png') });
+    await dialog.getByText('checkNow', { exact: true }).first().click();
+    await dialog.locator('.cm-content').click();
     await page.keyboard.insertText('{"requestedBy": "ines", "reason": "the person called"}');
-    const submit = page.getByRole('button', { name: 'Submit' });
+    const submit = dialog.getByRole('button', { name: 'Submit' });
     // The first click after typing only reformats the JSON.
     await submit.click();
-    await page.waitForTimeout(500);
+    await page.waitForTimeout(600);
     await page.screenshot({ path: join(directory, 'update-filled.png') });
-    await submit.click().catch(() => undefined);
-    await page.waitForTimeout(2500);
+    await submit.click();
+    await page.waitForTimeout(3000);
   });
 }
 await browser.close();

@@ -1,6 +1,5 @@
 import { realpathSync } from 'node:fs';
 import { extname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Connection } from '@temporalio/client';
 import type { WorkerOptions } from '@temporalio/worker';
@@ -74,7 +73,6 @@ export interface LetheWorkers {
  */
 export async function createWorkers(config: LetheConfig, options: CreateWorkersOptions = {}): Promise<LetheWorkers> {
   const logger = options.logger ?? createLogger();
-  installRuntime(logger);
   const keys = deriveKeys(options.secrets ?? (await secretsFor(config, false)).secrets);
   const taskQueue = options.taskQueue ?? config.temporal.taskQueue;
   const deps: RequestDeps = {
@@ -86,6 +84,7 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
   };
   if (options.ensureSetup ?? true) await ensureTemporalSetup(config);
 
+  installRuntime(logger);
   const connection = await connectNatively(config);
   try {
     const { namespace } = config.temporal;
@@ -311,7 +310,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(realpathS
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = error instanceof Error && error.name === 'ConfigError' ? 2 : 1;
-    // Lines on their way through the native logger arrive within 100 ms.
-    await sleep(150);
   }
+  // The SDK's native part may hold a process that could not even start its workers; its last log lines take 100 ms.
+  setTimeout(() => process.exit(), 500).unref();
 }

@@ -63,3 +63,5 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
 }
 
 process.exitCode = await run(process.argv.slice(2), processIo);
+// The SDK's native part may hold a process that has nothing left to do; whoever reads our output has it by then.
+setTimeout(() => process.exit(), 2_000).unref();

@@ -205,7 +205,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
       return erasure;
     },
   },
-  'unreachable-while-waiting': {
+  'denied-while-waiting': {
     open: true,
     run: async (world) => {
       world.seed(PEOPLE);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import type { ConfigInput } from '../../src/config/config.ts';
+import type { LogLevelName } from '../../src/log.ts';
 
 const WORKER = fileURLToPath(new URL('../../src/worker.ts', import.meta.url));
 
@@ -19,10 +20,12 @@ export async function writeConfig(directory: string, config: ConfigInput): Promi
 export class WorkerProcess {
   private child: ChildProcess | null = null;
   private readonly configPath: string;
+  private readonly logLevel: LogLevelName;
   private readonly lines: string[] = [];
 
-  constructor(configPath: string) {
+  constructor(configPath: string, logLevel: LogLevelName = 'info') {
     this.configPath = configPath;
+    this.logLevel = logLevel;
   }
 
   /** What the workers wrote to stderr so far. */
@@ -33,7 +36,7 @@ export class WorkerProcess {
   /** Resolves when the worker polls. */
   async start(): Promise<void> {
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', WORKER], {
-      env: { ...process.env, LETHE_CONFIG: this.configPath, LETHE_LOG_LEVEL: 'info', NODE_OPTIONS: '' },
+      env: { ...process.env, LETHE_CONFIG: this.configPath, LETHE_LOG_LEVEL: this.logLevel, NODE_OPTIONS: '' },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.child = child;
