@@ -21,6 +21,7 @@ const browser = await chromium.launch({
 });
 const page = await browser.newPage({ viewport: { width: 1500, height: 950 } });
 // The list's columns live in the browser; an operator picks them once under "Configure Workflows Table".
+/* global localStorage -- this function runs in the page */
 await page.addInitScript(() => {
   const labels = [
     'Status',

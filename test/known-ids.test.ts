@@ -54,7 +54,7 @@ describe("ids from the caller's own database", () => {
         connection: CONNECTION,
         kind: 'foreign',
         count: 1,
-        text: '1 ids given belong to other people; never submitted',
+        text: '1 given id belongs to other people; never submitted',
       },
     ]);
     expect(world.liveTraces('u_42')).toEqual([]);

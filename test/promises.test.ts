@@ -30,7 +30,7 @@ interface Row {
 
 function table(): readonly Row[] {
   const page = readFileSync(`${HERE}../docs/promises.md`, 'utf8');
-  return [...page.matchAll(/^\| P(\d+) \|.*\| (\w+) \| (.*) \|$/gm)].map(([, number, issue = '', tests = '']) => ({
+  return [...page.matchAll(/^\| P(\d+) +\|.*\| (\w+) +\| (.*?) *\|$/gm)].map(([, number, issue = '', tests = '']) => ({
     number: Number(number),
     issue,
     tests: [...tests.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name),

@@ -1,5 +1,6 @@
 import { copyLedger, givenLedger, traceLedger, type Book } from '../erasure/book.ts';
 import { exceptionsFromLedgers, type LaneException } from '../erasure/outcome.ts';
+import { formatCount } from '../erasure/format.ts';
 import { jitterMs } from '../erasure/rhythm.ts';
 import type { LaneFigures } from '../erasure/steps.ts';
 import type { LaneDeps } from './deps.ts';
@@ -22,7 +23,11 @@ export function figuresOf(
       count: unsearchable.length,
       text: `not searchable in this connection: ${unsearchable.map(([kind]) => kind).join(', ')}`,
     },
-    { kind: 'foreign', count: foreign, text: `${foreign} ids given belong to other people; never submitted` },
+    {
+      kind: 'foreign',
+      count: foreign,
+      text: `${formatCount(foreign)} given ${foreign === 1 ? 'id belongs' : 'ids belong'} to other people; never submitted`,
+    },
     {
       kind: 'no-control',
       count: book.noControl ? 1 : 0,
@@ -31,7 +36,7 @@ export function figuresOf(
     {
       kind: 'no-control',
       count: book.silentProjects,
-      text: `${book.silentProjects} projects hold traces of which none carries a searched key; nothing is proven there`,
+      text: `${formatCount(book.silentProjects)} ${book.silentProjects === 1 ? 'project holds' : 'projects hold'} traces of which none carries a searched key; nothing is proven there`,
     },
     {
       kind: 'no-control',

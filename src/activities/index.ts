@@ -5,7 +5,7 @@ import { resolveIds } from './resolve-ids.ts';
 import { sealRecord } from './seal-record.ts';
 import { verifyAbsence } from './verify-absence.ts';
 
-export type { KindRule, LaneDeps, RequestDeps } from './deps.ts';
+export type { LaneDeps, RequestDeps } from './deps.ts';
 
 /** The activities of one connection. They know the store's port, never its name. */
 export function createLaneActivities(deps: LaneDeps): LaneActivities {

@@ -59,7 +59,7 @@ export function searchTerms(
   return { terms, searched };
 }
 
-export function variantsOf(deps: LaneDeps, subject: StepInput['subject']): SubjectVariants {
+function variantsOf(deps: LaneDeps, subject: StepInput['subject']): SubjectVariants {
   const folded = deps.kinds.filter(({ caseInsensitive }) => caseInsensitive).map(({ kind }) => kind);
   return subjectVariants(subject, new Set(folded));
 }

@@ -1,3 +1,4 @@
+import { formatCount } from './format.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 
 /** Ends of a lane and of a request. Nothing else ends one. */
@@ -90,19 +91,31 @@ export function exceptionsFromLedgers(
       text: `${traces.linked} given, carry nobody's identifier, and were kept for want of consent`,
     },
     { kind: 'inconclusive', count: traces.inconclusive, text: `${traces.inconclusive} could not be read either way` },
-    { kind: 'unresolved', count: given.unresolved, text: `${given.unresolved} ids given could not be looked up` },
+    {
+      kind: 'unresolved',
+      count: given.unresolved,
+      text: `${some(given.unresolved, 'id', 'ids')} given could not be looked up`,
+    },
     {
       kind: 'manual-copies',
       count: copies.manual,
-      text: `${copies.manual} copies elsewhere in the store must be erased by hand`,
+      text: `${some(copies.manual, 'copy', 'copies')} elsewhere in the store must be erased by hand`,
     },
-    { kind: 'out-of-reach', count: copies.outOfReach, text: `${copies.outOfReach} copies are outside the store's API` },
+    {
+      kind: 'out-of-reach',
+      count: copies.outOfReach,
+      text: `${some(copies.outOfReach, 'copy', 'copies')} outside the store's API`,
+    },
     {
       kind: 'inconclusive-copies',
       count: copies.inconclusive,
-      text: `${copies.inconclusive} copies could not be read either way`,
+      text: `${some(copies.inconclusive, 'copy', 'copies')} could not be read either way`,
     },
     { kind: 'not-examined', count: notExamined.length, text: `not examined: ${notExamined.join(', ')}` },
   ];
   return rows.filter((row) => row.count > 0 && !accepted.includes(row.kind));
+}
+
+function some(count: number, one: string, many: string): string {
+  return `${formatCount(count)} ${count === 1 ? one : many}`;
 }

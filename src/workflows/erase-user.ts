@@ -321,7 +321,7 @@ class EraseUser {
     const changed = pairs.filter(({ key, value }) => this.published.attributes.get(key.name) !== JSON.stringify(value));
     if (changed.length === 0) return;
     for (const { key, value } of changed) this.published.attributes.set(key.name, JSON.stringify(value));
-    upsertSearchAttributes(changed as Parameters<typeof upsertSearchAttributes>[0]);
+    upsertSearchAttributes(changed);
   }
 }
 

@@ -33,7 +33,9 @@ export function formsOf(value: string): ReadonlyMap<string, string> {
   for (const encoding of ['base64', 'base64url'] as const) {
     // Inside a longer text it may begin at any of three places; what its neighbours have a part in is cut off.
     for (const offset of [0, 1, 2]) {
-      const whole = Buffer.concat([Buffer.alloc(offset), bytes]).toString(encoding).replace(/=+$/, '');
+      const whole = Buffer.concat([Buffer.alloc(offset), bytes])
+        .toString(encoding)
+        .replace(/=+$/, '');
       const first = offset === 0 ? 0 : offset + 1;
       const last = Math.floor(((offset + bytes.length) * 8) / 6);
       const form = whole.slice(first, last);
