@@ -24,15 +24,15 @@ const LIST = 1000;
  * - projects: one page of them (P9), and the evaluators' project, which no list shows: 2.
  * - controls: to choose live traces of others, one search (P6, P7): 1.
  * - find: both generations, each to its last page (P5, P28); the controls' own runs ride along (P6).
- * - by id: every run of every trace found, since somebody else may be on another run of it (P17). v2 alone: v1 is asked
- *   only for what v2 does not show. Every list has the controls' whole traces at its end (P6) and must fit one page:
- *   an answer in pages can shift while it is read (P28).
+ * - by id: every run of every trace found, since somebody else may be on another run of it (P17). Both generations,
+ *   since that run may be in one of them only. Every list has the controls' whole traces at its end (P6) and must fit
+ *   one page: an answer in pages can shift while it is read (P28).
  * - copies: examples, shares, exports and rules have one list each; queues and feedback are asked for marked runs only.
  *   4, and nothing later, since nothing was copied (P22).
  *
  * Delete, for each call of at most 1,000 traces
  * - controls: 1 search, as the controls of the plan may not leave it (P7).
- * - by id: whose the traces are now (P14), as in the plan.
+ * - by id: whose the traces are now (P14), as in the plan, but v2 alone: v1 is asked only for what v2 does not show.
  * - delete: 1.
  *
  * Verify, twice (P3)
@@ -45,8 +45,10 @@ const LIST = 1000;
 export function leastCalls(task: Task): ReadonlyMap<Phase, ReadonlyMap<Purpose, number>> {
   const { traces, runsPerTrace, controls, runsPerControl } = task;
   const found = traces * runsPerTrace + controls;
-  const perList = Math.floor((V2_PAGE - controls * runsPerControl) / runsPerTrace);
-  const lists = (count: number): number => Math.ceil(count / Math.min(LIST, perList));
+  const lists = (count: number, page: number): number => {
+    const fitting = Math.floor((page - controls * runsPerControl) / runsPerTrace);
+    return Math.ceil(count / Math.min(LIST, fitting));
+  };
   const deletes = Array.from({ length: Math.ceil(traces / DELETE) }, (_none, index) =>
     Math.min(DELETE, traces - index * DELETE),
   );
@@ -66,7 +68,8 @@ export function leastCalls(task: Task): ReadonlyMap<Phase, ReadonlyMap<Purpose, 
         ['controls', 1],
         ['find v2', Math.ceil(found / V2_PAGE)],
         ['find v1', Math.ceil(found / V1_PAGE)],
-        ['by id v2', lists(traces)],
+        ['by id v2', lists(traces, V2_PAGE)],
+        ['by id v1', lists(traces, V1_PAGE)],
         ['copies', 4],
       ]),
     ],
@@ -74,7 +77,7 @@ export function leastCalls(task: Task): ReadonlyMap<Phase, ReadonlyMap<Purpose, 
       'delete',
       new Map([
         ['controls', deletes.length],
-        ['by id v2', deletes.reduce((sum, count) => sum + lists(count), 0)],
+        ['by id v2', deletes.reduce((sum, count) => sum + lists(count, V2_PAGE), 0)],
         ['delete', deletes.length],
       ]),
     ],

@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { availableParallelism, cpus, totalmem } from 'node:os';
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { describePerson, erasePerson } from './person.ts';
 import { describeRatio, measureRatio } from './ratio.ts';
@@ -72,7 +72,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<{ readonly report: unknow
   ratio: async () => {
     const report = await measureRatio({
       people: Number(values.people),
-      turns: 2,
+      turns: 3,
       setting: { start: MONDAY_MORNING, speed: 1_000_000 },
       tell,
     });
@@ -89,10 +89,12 @@ const machine = {
   cpu: cpus()[0]?.model ?? 'unknown',
   threads: availableParallelism(),
   memoryBytes: totalmem(),
+  /** Of the last minute: what else is running spoils every figure of time. */
+  load: loadavg()[0] ?? 0,
   node: process.version,
 };
 process.stdout.write(
-  `${machine.cpu}, ${machine.threads} threads, ${mib(machine.memoryBytes) ?? ''}, Node ${machine.node}\n`,
+  `${machine.cpu}, ${machine.threads} threads, ${mib(machine.memoryBytes) ?? ''}, Node ${machine.node}, load ${machine.load.toFixed(1)} at the start\n`,
 );
 const reports: Record<string, unknown> = {};
 for (const [name, run] of Object.entries(SCENARIOS)) {

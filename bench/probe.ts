@@ -22,6 +22,8 @@ process.on('message', () => {
   delay.reset();
   delay.enable();
 });
+// Whoever measured was killed: nobody else would end this process.
+process.on('disconnect', () => process.exit(1));
 setInterval(tell, TELL_MS).unref();
 // The channel to the parent must not keep a finished process alive.
 process.channel?.unref();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
-import type { Client } from '@temporalio/client';
+import { Client } from '@temporalio/client';
 import type { BareInput } from './bare/workflow.ts';
 import { historyOf, type WorkflowFigures } from './history.ts';
 import { costOf, MeasuredProcess } from './process.ts';
@@ -44,7 +44,9 @@ export interface RatioReport {
 export async function measureRatio(options: RatioOptions): Promise<RatioReport> {
   const { people, tell } = options;
   const setting = await Setting.start(options.setting);
-  const { temporal } = setting.client;
+  // Without Lethe's codec, which the bare worker knows nothing of.
+  const { connection } = setting.client.temporal;
+  const temporal = new Client({ connection, namespace: NAMESPACE });
   let bare: MeasuredProcess | null = null;
   try {
     tell('starting');
@@ -75,7 +77,7 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
     // Whoever comes first pays for everything that is done once.
     const first = await eraseAll(setting, await seedPeople(setting, 'warm', 2, gone));
     const [example = ''] = first;
-    const figures = await historyOf(temporal, example);
+    const figures = await historyOf(setting.client.temporal, example);
     await runBare(temporal, 2, bareInput(figures));
     for (let turn = 0; turn < options.turns; turn += 1) {
       tell(`turn ${turn + 1} of ${options.turns}`);
@@ -84,7 +86,7 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
       await measured('lethe', async () => {
         ids = await eraseAll(setting, names);
       });
-      const one = await historyOf(temporal, ids[0] ?? '');
+      const one = await historyOf(setting.client.temporal, ids[0] ?? '');
       await measured('bare', () => runBare(temporal, people, bareInput(one)));
     }
     await setting.assertGone(gone, kept);
@@ -136,9 +138,10 @@ async function runBare(temporal: Client, people: number, input: BareInput): Prom
   );
 }
 
+/** Of the turn in the middle: what else the machine does spoils single turns. */
 function rateOf(turns: readonly Turn[], who: Turn['who'], people: number): number {
-  const own = turns.filter((turn) => turn.who === who);
-  return (own.length * people) / own.reduce((sum, { seconds }) => sum + seconds, 0);
+  const seconds = turns.filter((turn) => turn.who === who).map((turn) => turn.seconds);
+  return people / (seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] ?? Number.NaN);
 }
 
 /** What was measured, for a person. */

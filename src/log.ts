@@ -1,5 +1,6 @@
 import type { Logger as TemporalLogger, LogLevel, LogMetadata } from '@temporalio/common';
 import { pino, type Logger } from 'pino';
+import { framesOf } from './erasure/frames.ts';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevelName = (typeof LOG_LEVELS)[number];
@@ -23,6 +24,10 @@ const SAFE_FIELDS: ReadonlySet<string> = new Set([
   'requestId',
   'state',
   'count',
+  // Of a step that failed inside Lethe: which, the class of its error, and where.
+  'step',
+  'error',
+  'at',
 ]);
 
 /** Errors whose messages are made of our own words and safe facts. The message of any other is withheld. */
@@ -96,11 +101,7 @@ export function describeError(error: unknown): Record<string, unknown> {
     name: error.name,
     ...(typeof type === 'string' ? { type } : {}),
     message: safe ? error.message : 'withheld: it may name a person',
-    at: (error.stack ?? '')
-      .split('\n')
-      .filter((line) => /^\s+at /.test(line))
-      .slice(0, 8)
-      .map((line) => line.trim()),
+    at: framesOf(error),
     ...(error.cause === undefined ? {} : { cause: describeError(error.cause) }),
   };
 }

@@ -12,7 +12,6 @@ describe('one person, one LangSmith', () => {
     world = await World.start('plain');
     const seeded = world.seed(['u_42', 'u_7', 'u_8'], 4);
     const status = await world.eraseToEnd();
-    console.log(JSON.stringify(status, null, 1));
     expect(status.status).toBe('verified');
     expect(status.connections[CONNECTION]?.traces).toMatchObject({ matched: 4, verifiedAbsent: 4, pending: 0 });
     expect(world.liveTraces('u_42')).toEqual([]);

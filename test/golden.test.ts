@@ -164,10 +164,13 @@ describe('golden histories', () => {
     await expect(replay(extraTimer, golden(name), 'erase-golden')).rejects.toThrow(DeterminismViolationError);
   });
 
+  test('P23: the workflow of the next test is the same but for its last task', async () => {
+    await replay(otherLastTask, golden('0.1/verified'), 'more-from-1000');
+  });
+
   test.each(NAMES)('P23: a change or an error in nothing but the last task of %s is noticed', async (name) => {
     const one = golden(name);
     const from = lastTask(one);
-    await replay(otherLastTask, one, `more-from-${one.events.length + 1}`);
     await expect(replay(otherLastTask, one, `more-from-${from}`)).rejects.toThrow(DeterminismViolationError);
     await expect(replay(otherLastTask, one, `error-from-${from}`)).rejects.toThrow(ReplayError);
   });

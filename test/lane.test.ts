@@ -329,7 +329,7 @@ describe('reads that prove nothing', () => {
       expect(lane).toMatchObject({ phase: 'waiting', cleanReads: 1, unproven: count });
       waits.push(((lane.nextCheckAtMs ?? 0) - SETTLED) / MINUTE_MS);
     }
-    expect(waits).toEqual([2, 4, 8, 16]);
+    expect(waits).toEqual([1, 2, 4, 8]);
     expect(attentionOf(lane, T0)).toMatchObject({ reason: 'inconclusive' });
     const healed = verified(begun(lane, 'verify'), read({ cleanReads: 2, lastCountedAtMs: SETTLED + DAY_MS }), 0);
     expect(healed).toMatchObject({ unproven: 0, flag: null });

@@ -1119,8 +1119,10 @@ describe('on the wire', () => {
         runId: R1,
         startMs: Date.parse('2026-01-02T03:04:05.678Z'),
         persons: [
-          { kind: 'user_id', key: 'metadata.user_id', text: 'u_1', numeric: false },
-          { kind: 'user_id', key: 'metadata.user_id', text: 'u_2', numeric: false },
+          { kind: 'user_id', key: 'metadata.user_id', text: 'u_1', numeric: false, nested: true },
+          { kind: 'user_id', key: 'metadata.user_id', text: 'u_2', numeric: false, nested: true },
+          // Whoever it is: somebody.
+          { kind: 'user_id', key: 'metadata.customer', text: '{"deep":1}', numeric: false, nested: true },
         ],
         marks: { shared: true, queued: false, inDataset: true, feedback: true },
       },

@@ -63,6 +63,32 @@ describe('operator verbs', () => {
     expect(at.liveTraces('u_7')).toHaveLength(3);
   });
 
+  test('retry makes a flagged request try at once, instead of at its next probe hours later', async () => {
+    world = await World.start('flagged', { speed: 2_000 });
+    world.seed(['u_42', 'u_7', 'u_8'], 3);
+    world.sim.habits.set({ keyRevoked: 401 });
+    const { requestId } = await world.erase();
+    const flagged = await world.until(requestId, ({ status }) => status === 'needs-operator');
+    expect(flagged.connections[CONNECTION]?.attention).toMatchObject({ reason: 'denied' });
+    // Some probes later the next one is far away.
+    const later = await world.until(
+      requestId,
+      ({ connections }) => Date.parse(connections[CONNECTION]?.nextCheckAt ?? '') - (world?.now() ?? 0) > 2 * HOUR_MS,
+    );
+    world.sim.habits.reset();
+    const asked = world.now();
+    const [answer] = await world.client.retry(requestId, BY);
+    expect(answer?.text).toMatch(/tries again now/);
+    await world.until(requestId, ({ status }) => status === 'waiting');
+    const [submission] = world.sim.truth.submissions();
+    expect(submission?.atMs).toBeGreaterThanOrEqual(asked);
+    expect(submission?.atMs).toBeLessThan(Date.parse(later.connections[CONNECTION]?.nextCheckAt ?? ''));
+    await world.client.hold(requestId, BY);
+    await world.until(requestId, ({ status }) => status === 'held');
+    await world.client.abandon(requestId, BY);
+    expect((await world.client.result(requestId)).status).toBe('abandoned');
+  });
+
   test('abandon ends the request without proof, and the record says who and why', async () => {
     const [at, requestId] = await waiting('abandon');
     const [answer] = await at.client.abandon(requestId, BY);

@@ -265,6 +265,28 @@ describe('nobody else', () => {
 });
 
 describe('side by side', () => {
+  story('P26: a batch that is refused for good holds up no other batch', {}, async (world) => {
+    const [refused = ''] = world.seed(['u_42', 'u_7', 'u_8'], 2, 'chat').get('u_42') ?? [];
+    const agent = world.seed(['u_42', 'u_9'], 2, 'agent').get('u_42') ?? [];
+    world.sim.habits.set({ rejectBatchWith: { ids: [refused] } });
+    const { requestId } = await world.erase();
+    const flagged = await world.until(
+      requestId,
+      ({ connections }) =>
+        connections[CONNECTION]?.attention?.reason === 'rejected' && agent.every((id) => !world.sim.truth.isLive(id)),
+    );
+    expect(flagged.status).toBe('needs-operator');
+    expect(world.sim.truth.isLive(refused)).toBe(true);
+    world.sim.habits.reset();
+    const end = await world.client.result(requestId);
+    expect(end).toMatchObject({
+      status: 'verified',
+      connections: { [CONNECTION]: { traces: { matched: 4, verifiedAbsent: 4 } } },
+    });
+    expect(world.liveTraces('u_42')).toEqual([]);
+    for (const other of ['u_7', 'u_8', 'u_9']) expect(world.liveTraces(other)).toHaveLength(2);
+  });
+
   test.concurrent(
     'P26 P30: a lane in trouble never holds up another',
     async () => {

@@ -36,7 +36,9 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   const earlier = await earlierTry(deps, input.requestId, name);
 
   const sorted = await ownersNow(deps, input, run, { book, entries, nowMs });
-  const sent = sorted.ours.map(({ traceId }) => traceId);
+  // What the store has acknowledged in this very call is not sent again because we could not write that down.
+  const acknowledged = new Set(earlier?.acknowledgedMs == null ? [] : earlier.sent);
+  const sent = sorted.ours.map(({ traceId }) => traceId).filter((traceId) => !acknowledged.has(traceId));
   const delta: Delta = {
     round: input.round,
     batch: input.batch,
@@ -51,7 +53,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
-    run.progress();
+    await run.lastWord();
     receipt = await deps.store.submit(projectId, sent);
   }
   const sentMs = receipt?.sentAtMs ?? delta.sentMs;
@@ -61,19 +63,20 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     name,
     deltaSchema.parse({ ...delta, sentMs, acknowledgedMs: receipt?.acknowledgedAtMs ?? delta.acknowledgedMs }),
   );
+  const told = receipt === null ? [...acknowledged] : [...acknowledged, ...sent];
   await run.note('submit', {
     kind: 'submit',
     at: recordedInstant(receipt?.acknowledgedAtMs ?? nowMs),
     round: input.round,
     batch: input.batch,
     project: positionOf(book, projectId),
-    count: sent.length,
-    digest: sent.length === 0 ? null : digestIds(deps.keys, sent),
+    count: told.length,
+    digest: told.length === 0 ? null : digestIds(deps.keys, told),
     route: receipt?.route ?? null,
     status: receipt?.status ?? null,
     requestId: receipt?.requestId ?? null,
-    sentAt: optionalInstant(receipt?.sentAtMs ?? null),
-    acknowledgedAt: optionalInstant(receipt?.acknowledgedAtMs ?? null),
+    sentAt: optionalInstant(receipt?.sentAtMs ?? (told.length === 0 ? null : delta.sentMs)),
+    acknowledgedAt: optionalInstant(receipt?.acknowledgedAtMs ?? (told.length === 0 ? null : delta.acknowledgedMs)),
     settledAt: optionalInstant(settledAtMs),
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
@@ -82,7 +85,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   return {
     kind: 'submitted',
     atMs: nowMs,
-    submitted: sent.length,
+    submitted: told.length,
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
     settledAtMs,

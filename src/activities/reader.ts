@@ -210,6 +210,17 @@ export class Reader {
     return seen;
   }
 
+  /** The projects as the record may tell them: one that is named after the person goes by its id alone (P31). */
+  recordableProjects(): readonly Project[] {
+    const plain = (text: string): string => text.normalize('NFC').toLowerCase();
+    const spellings = [...this.variants.values()].flatMap((of) => [...of].map(plain));
+    return this.projects.map((project) =>
+      spellings.some((spelling) => plain(project.name).includes(spelling))
+        ? { ...project, name: '(withheld: it names the person)' }
+        : project,
+    );
+  }
+
   /** Largest distance between the store's clock and ours, milliseconds; null when it sent no date. */
   skewMs(): number | null {
     const skews = this.reports.map(({ skewMs }) => skewMs).filter((skew) => skew !== null);

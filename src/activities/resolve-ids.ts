@@ -1,5 +1,13 @@
 import { virtualNow } from '../erasure/clock.ts';
-import { batchesOf, bookSchema, entryKey, type Book, type BookEntry, type KnownId } from '../erasure/book.ts';
+import {
+  batchesOf,
+  bookSchema,
+  entryKey,
+  type Book,
+  type BookCopy,
+  type BookEntry,
+  type KnownId,
+} from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
 import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
@@ -12,7 +20,7 @@ import {
   recordedRead,
   recordedWindow,
 } from '../evidence/record.ts';
-import type { Project, Row, TraceKey } from '../stores/port.ts';
+import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, figuresOf, jitterOf } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
@@ -80,7 +88,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const entries = classify(reader, candidates, whole, { foundByPerson: found.traces, consent: input.acceptUnlabelled });
   const knownIds = known.ids.map((id) => ({
     ...id.known,
-    foreign: id.trace !== null && entries.foreign.has(entryKey(id.trace)),
+    foreign: id.traces.some((trace) => entries.foreign.has(entryKey(trace))),
   }));
   const ours = entries.book.map(({ projectId, traceId }) => ({ projectId, traceId }));
   const copies = await store.copies(
@@ -102,7 +110,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     baselineKinds: [...found.kinds],
     entries: entries.book,
     known: knownIds,
-    copies: copies.copies.map(({ kind, id, traceId }) => ({ kind, id, traceId, state: stateOfNewCopy(deps, kind) })),
+    copies: newCopies(deps, copies.copies),
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
@@ -139,7 +147,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     store: store.traits.store,
     versions: { lethe: deps.version, node: process.version, connector: deps.version },
     clock: recordedClock(deps.clock),
-    projects: recordedProjects({ examined: projects }),
+    projects: recordedProjects({ examined: reader.recordableProjects() }),
     searched: Object.fromEntries(Object.entries(searched).map(([kind, keys]) => [kind, [...keys]])),
     finders: store.finders.map(({ name }) => name),
     lookups: store.lookups.map(({ name }) => name),
@@ -192,7 +200,33 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found>
 
 interface SortedId {
   readonly known: Omit<KnownId, 'foreign'>;
-  readonly trace: TraceKey | null;
+  /** More than one when an application wrote the same trace to several projects. */
+  readonly traces: readonly TraceKey[];
+}
+
+/**
+ * Where ids of traces and runs lie, in every project in scope. An id that only lies elsewhere is in `outside`: nothing
+ * may be done there, and saying that it matches nothing would be untrue.
+ */
+export function placesOf(
+  rows: readonly Row[],
+  projects: readonly Project[],
+): { readonly places: ReadonlyMap<string, readonly TraceKey[]>; readonly outside: ReadonlySet<string> } {
+  const scope = new Set(projects.map(({ id }) => id));
+  const byId = new Map<string, Map<string, TraceKey>>();
+  const outside = new Set<string>();
+  for (const { projectId, traceId, runId } of rows) {
+    for (const id of [runId, traceId]) {
+      if (!scope.has(projectId)) {
+        outside.add(id);
+        continue;
+      }
+      const of = byId.get(id) ?? new Map<string, TraceKey>();
+      byId.set(id, of.set(entryKey({ projectId, traceId }), { projectId, traceId }));
+    }
+  }
+  const places = new Map([...byId].map(([id, of]) => [id, [...of.values()]]));
+  return { places, outside };
 }
 
 /** Tells the caller's ids apart by looking: traces, runs, something else, nothing (P11, P16). */
@@ -205,28 +239,25 @@ async function sortKnownIds(
   const normal = input.known.map((id) => deps.store.normaliseId(id));
   const asked = [...new Set(normal.filter((id) => id !== null))];
   const { rows, wrongKind } = await reader.locate(asked);
-  const byId = new Map<string, TraceKey>();
-  for (const { projectId, traceId, runId } of rows) {
-    byId.set(runId, { projectId, traceId });
-    byId.set(traceId, { projectId, traceId });
-  }
+  const { places, outside } = placesOf(rows, projects);
   const projectIds = new Set(projects.map(({ id }) => id));
   const provesAbsence = reader.controls.length >= LEAST_CONTROLS;
   const traces = new Map<string, TraceKey>();
   const seenIds = new Set<string>();
   const ids = input.known.map((given, index): SortedId => {
     const id = normal[index] ?? null;
-    if (id === null) return { known: { id: given, state: 'wrongKind', kind: 'no id' }, trace: null };
-    if (seenIds.has(id)) return { known: { id, state: 'duplicate', kind: null }, trace: null };
+    if (id === null) return { known: { id: given, state: 'wrongKind', kind: 'no id' }, traces: [] };
+    if (seenIds.has(id)) return { known: { id, state: 'duplicate', kind: null }, traces: [] };
     seenIds.add(id);
-    const trace = byId.get(id);
-    if (trace !== undefined) {
-      traces.set(entryKey(trace), trace);
-      return { known: { id, state: 'resolved', kind: null }, trace };
+    const here = places.get(id);
+    if (here !== undefined) {
+      for (const trace of here) traces.set(entryKey(trace), trace);
+      return { known: { id, state: 'resolved', kind: null }, traces: here };
     }
+    if (outside.has(id)) return { known: { id, state: 'unresolved', kind: null }, traces: [] };
     const kind = wrongKind.get(id) ?? (projectIds.has(id) ? 'project' : null);
-    if (kind !== null) return { known: { id, state: 'wrongKind', kind }, trace: null };
-    return { known: { id, state: provesAbsence ? 'neverMatched' : 'unresolved', kind: null }, trace: null };
+    if (kind !== null) return { known: { id, state: 'wrongKind', kind }, traces: [] };
+    return { known: { id, state: provesAbsence ? 'neverMatched' : 'unresolved', kind: null }, traces: [] };
   });
   return { ids, traces };
 }
@@ -303,9 +334,15 @@ function clocksAgree(reader: Reader): boolean {
   }
 }
 
-function stateOfNewCopy(deps: LaneDeps, kind: string): 'inconclusive' | 'manual' {
-  const trait = deps.store.traits.copyMap.find((copy) => copy.kind === kind);
-  return trait?.goesWithTrace === true ? 'inconclusive' : 'manual';
+/** Copies just found: those that go with their trace are looked at again at the end. */
+export function newCopies(deps: LaneDeps, copies: readonly Copy[]): BookCopy[] {
+  const withTrace = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.goesWithTrace ? [copy.kind] : [])));
+  return copies.map(({ kind, id, traceId }) => ({
+    kind,
+    id,
+    traceId,
+    state: withTrace.has(kind) ? 'inconclusive' : 'manual',
+  }));
 }
 
 /** The oldest instant at which a read is shown to see something: the person's own trace or a control (P10). */

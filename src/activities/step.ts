@@ -1,6 +1,7 @@
 import { ApplicationFailure, CancelledFailure, Context, log } from '@temporalio/activity';
 import { ApplicationFailureCategory } from '@temporalio/common';
 import { virtualNow } from '../erasure/clock.ts';
+import { framesOf } from '../erasure/frames.ts';
 import type { StepInput, Trouble, TroubleReason } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, type RecordEntry } from '../evidence/record.ts';
 import { StoreError, type Progress } from '../stores/port.ts';
@@ -16,6 +17,11 @@ const TRANSPORT_TRIES = 3;
 /** What a running step works with besides its own input. */
 export interface StepRun {
   readonly progress: Progress;
+  /**
+   * Asks the server, just before what can't be undone, whether this very try of the step is still wanted: a hold or an
+   * abandon reaches a running step with its next heartbeat only, which is seconds later (P27).
+   */
+  lastWord(): Promise<void>;
   /** Writes one entry of this step to the record. */
   note(what: string, entry: RecordEntry): Promise<void>;
 }
@@ -44,6 +50,7 @@ export async function runStep<Answer>(
     progress: () => {
       if (cancellationSignal.aborted) throw new CancelledFailure('stopped between two API calls, as asked');
     },
+    lastWord,
     note: (what, entry) =>
       deps.records.append(input.requestId, input.connection, `${input.step}-${info.attempt}-${what}`, entry),
   };
@@ -86,6 +93,20 @@ export async function runStep<Answer>(
     clearInterval(beat);
   }
 }
+
+async function lastWord(): Promise<void> {
+  const { info, client, cancellationSignal } = Context.current();
+  const { workflowId = '', runId = '' } = info.workflowExecution ?? {};
+  const { raw } = await client.workflow.getHandle(workflowId, runId).describe();
+  const ours = raw.pendingActivities?.find(({ activityId }) => activityId === info.activityId);
+  // Gone when the workflow has ended, and of another attempt when we were given up for dead.
+  if (cancellationSignal.aborted || ours?.state !== PENDING_STARTED || ours.attempt !== info.attempt) {
+    throw new CancelledFailure('stopped before a delete call, as asked');
+  }
+}
+
+/** temporal.api.enums.v1.PendingActivityState */
+const PENDING_STARTED = 2;
 
 /** Without a stack, which would only tell the history where Lethe is installed. */
 function failure(options: Parameters<typeof ApplicationFailure.create>[0]): ApplicationFailure {
@@ -131,9 +152,9 @@ function asTrouble(deps: LaneDeps, error: unknown): Trouble | null {
   return null;
 }
 
-/** The first line of a stack that names a place: enough to find a defect, and never a value. */
+/** Where an error was made: enough to find a defect, and never a value. */
 function where(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  const line = error.stack?.split('\n').find((text) => /^\s+at .*:\d+:\d+\)?$/.test(text));
-  return line?.trim().replace(/\(?(?:file:\/\/)?\/.*\/(src|dist)\//, '($1/');
+  const frame = framesOf(error).find((line) => /:\d+:\d+\)?$/.test(line));
+  return frame?.replace(/\(?(?:file:\/\/)?\/.*\/(src|dist)\//, '($1/');
 }

@@ -23,7 +23,7 @@ import type { Project, Row, TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, deltasAmong, figuresOf, jitterOf } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
-import { classify, wholeTraces } from './resolve-ids.ts';
+import { classify, newCopies, placesOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
 /**
@@ -46,7 +46,7 @@ export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<Verif
       if (!(error instanceof Inconclusive)) throw error;
       outcome = { kind: 'inconclusive', why: error.message, book, counts: false, resubmit: false };
     }
-    return conclude(deps, input, { outcome, reader, projects, nowMs, run });
+    return conclude(deps, input, { outcome, reader, nowMs, run });
   });
 }
 
@@ -119,7 +119,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   groupByTrace([...(await wholeTraces(deps, reader, unseen)).values()].flat(), present);
   for (const key of found.keys()) if (!present.has(key)) present.set(key, foundRows.get(key) ?? []);
 
-  const known = await lookAgainForUnmatched(reader, book, noControl);
+  const known = await lookAgainForIds(reader, book, projects, noControl);
   for (const [key, trace] of known.traces) found.set(key, trace);
   const missing = [...known.traces.values()].filter((trace) => !present.has(entryKey(trace)));
   groupByTrace([...(await wholeTraces(deps, reader, missing)).values()].flat(), present);
@@ -141,17 +141,41 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     consent: 0,
   });
   const next: Book = {
-    ...book,
+    ...(await withCopiesOf(deps, scene, newcomers.book, present)),
     entries: [...entries, ...newcomers.book],
     known: known.ids
-      .map((id) => ({ ...id, foreign: id.foreign || (id.key !== null && newcomers.foreign.has(id.key)) }))
-      .map(({ key: _key, ...id }) => id),
+      .map((id) => ({ ...id, foreign: id.foreign || id.keys.some((key) => newcomers.foreign.has(key)) }))
+      .map(({ keys: _keys, ...id }) => id),
     silentProjects: reader.silentProjects,
     unprovenKinds: [...reader.unprovenKinds(book.baselineKinds)],
     finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
     batches: [],
   };
   return judge(deps, input, { book: next, present, noControl, lost: lost.length });
+}
+
+/** The book with the copies of newcomers, which must be found before these are submitted (P22). */
+async function withCopiesOf(
+  deps: LaneDeps,
+  { book, reader, run }: Scene,
+  newcomers: readonly BookEntry[],
+  present: ReadonlyMap<string, readonly Row[]>,
+): Promise<Book> {
+  if (newcomers.length === 0) return book;
+  const traces = newcomers.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  const rows = traces.flatMap((trace) => present.get(entryKey(trace)) ?? []);
+  const found = await deps.store.copies(traces, rows, run.progress);
+  reader.reports.push(...found.reports);
+  const known = new Set(book.copies.map(({ kind, id }) => `${kind}/${id}`));
+  const fresh = found.copies.filter(({ kind, id }) => !known.has(`${kind}/${id}`));
+  const outOfReach = found.outOfReach.reduce((sum, { count }) => sum + count, 0);
+  return {
+    ...book,
+    copies: [...book.copies, ...newCopies(deps, fresh)],
+    // Most likely the same ones again: they are counted per connection, not per trace.
+    outOfReach: Math.max(book.outOfReach, outOfReach),
+    notExamined: [...new Set([...book.notExamined, ...found.notExamined.map(({ kind }) => kind)])],
+  };
 }
 
 /** What a read makes of one trace of the manifest. */
@@ -221,33 +245,44 @@ function judge(
 }
 
 interface LookedAgain {
-  readonly ids: readonly (Book['known'][number] & { readonly key: string | null })[];
+  readonly ids: readonly (Book['known'][number] & { readonly keys: readonly string[] })[];
   readonly traces: ReadonlyMap<string, TraceKey>;
 }
 
-/** `never matched` is said only after a second look (P11). */
-async function lookAgainForUnmatched(reader: Reader, book: Book, noControl: boolean): Promise<LookedAgain> {
+/**
+ * `never matched` is said only after a second look (P11). Traces that no search by person shows are looked for in every
+ * project again: their absence from one says nothing about the others.
+ */
+async function lookAgainForIds(
+  reader: Reader,
+  book: Book,
+  projects: readonly Project[],
+  noControl: boolean,
+): Promise<LookedAgain> {
   const unmatched = book.known.filter(({ state }) => state === 'neverMatched' || state === 'unresolved');
-  const open = unmatched.map(({ id }) => id);
-  const { rows, wrongKind } = await reader.locate(open);
-  const byId = new Map<string, TraceKey>();
-  for (const { projectId, traceId, runId } of rows) {
-    byId.set(runId, { projectId, traceId });
-    byId.set(traceId, { projectId, traceId });
-  }
+  const given = book.entries.filter(
+    ({ via, state }) => via === 'known' && ['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(state),
+  );
+  const asked = new Set([...unmatched.map(({ id }) => id), ...given.map(({ traceId }) => traceId)]);
+  const { rows, wrongKind } = await reader.locate([...asked]);
+  const { places, outside } = placesOf(rows, projects);
   const traces = new Map<string, TraceKey>();
+  for (const { traceId } of given) {
+    for (const trace of places.get(traceId) ?? []) traces.set(entryKey(trace), trace);
+  }
   const ids = book.known.map((known) => {
     if (known.state !== 'neverMatched' && known.state !== 'unresolved') {
-      return { ...known, key: null };
+      return { ...known, keys: [] };
     }
-    const trace = byId.get(known.id);
-    if (trace !== undefined) {
-      traces.set(entryKey(trace), trace);
-      return { ...known, state: 'resolved' as const, key: entryKey(trace) };
+    const here = places.get(known.id);
+    if (here !== undefined) {
+      for (const trace of here) traces.set(entryKey(trace), trace);
+      return { ...known, state: 'resolved' as const, keys: here.map(entryKey) };
     }
     const kind = wrongKind.get(known.id);
-    if (kind !== undefined) return { ...known, state: 'wrongKind' as const, kind, key: null };
-    return { ...known, state: noControl ? ('unresolved' as const) : ('neverMatched' as const), key: null };
+    if (kind !== undefined) return { ...known, state: 'wrongKind' as const, kind, keys: [] };
+    const unclear = noControl || outside.has(known.id);
+    return { ...known, state: unclear ? ('unresolved' as const) : ('neverMatched' as const), keys: [] };
   });
   return { ids, traces };
 }
@@ -258,12 +293,11 @@ async function conclude(
   scene: {
     readonly outcome: Outcome;
     readonly reader: Reader;
-    readonly projects: readonly Project[];
     readonly nowMs: number;
     readonly run: StepRun;
   },
 ): Promise<VerifyAnswer> {
-  const { outcome, reader, projects, nowMs, run } = scene;
+  const { outcome, reader, nowMs, run } = scene;
   const { searched } = searchTerms(deps, input.subject);
   const settleMs = deps.store.traits.rhythm.settleMs;
   const tooEarly = outcome.counts ? whyTooEarly(input, nowMs, settleMs) : null;
@@ -304,7 +338,7 @@ async function conclude(
     counted,
     why: answer.why,
     cleanReads,
-    projects: recordedProjects({ examined: projects }),
+    projects: recordedProjects({ examined: reader.recordableProjects() }),
     reports: reader.reports.map(recordedRead),
     controls: reader.tally(),
     window: recordedWindow(reader.window),

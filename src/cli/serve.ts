@@ -1,11 +1,11 @@
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
 import { EXIT, type ExitCode } from './exit.ts';
 import type { Io } from './io.ts';
 import { configPath } from './options.ts';
 
-/** `dev` and `worker`: what runs until it is told to stop. */
+/** `dev`, `worker` and `codec`: what runs until it is told to stop. */
 export function addServe(program: Command, io: Io, exit: (code: ExitCode) => void): void {
   program
     .command('dev')
@@ -32,6 +32,48 @@ export function addServe(program: Command, io: Io, exit: (code: ExitCode) => voi
       });
       exit(EXIT.ok);
     });
+
+  program
+    .command('codec')
+    .description(
+      "make Lethe's payloads readable in a Temporal UI that runs elsewhere, until Ctrl-C; people stay hidden",
+    )
+    .requiredOption('--ui <URL>', 'origin of the Temporal UI, the only one that may ask')
+    .option('--port <N>', 'port; name it in the UI as its codec endpoint', portNumber, 8899)
+    .option('--bind <ADDRESS>', 'address to listen on; anything but loopback needs a proxy with a login', '127.0.0.1')
+    .action(async (options: { ui: string; port: number; bind: string }, command: Command) => {
+      await codec(configPath(command), options, io);
+      exit(EXIT.ok);
+    });
+}
+
+function portNumber(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 65_535) throw new InvalidArgumentError('must be a port, 0 to 65535');
+  return port;
+}
+
+async function codec(
+  path: string | undefined,
+  options: { ui: string; port: number; bind: string },
+  io: Io,
+): Promise<void> {
+  const config = loadConfig({ path, env: io.env, storeSecrets: false });
+  const { secrets, warning } = await secretsFor(config, false);
+  if (warning !== null) io.err(warning);
+  const stop = stopSignal();
+  const { startCodecServer } = await import('../temporal/codec-server.ts');
+  const { deriveKeys } = await import('../vault/keys.ts');
+  const server = await startCodecServer({
+    keys: deriveKeys(secrets),
+    uiOrigin: options.ui,
+    port: options.port,
+    host: options.bind,
+  });
+  io.out(`Ready: ${server.url} makes Lethe's payloads readable for the Temporal UI at ${options.ui}. Ctrl-C stops.`);
+  await stop.asked;
+  stop.dismiss();
+  await server.close();
 }
 
 async function dev(path: string | undefined, io: Io): Promise<void> {

@@ -255,8 +255,8 @@ const BATCH_TRIES = 3;
  */
 function withoutStuckBatch(lane: LaneState): LaneState {
   const { trouble } = lane;
-  if (lane.phase !== 'deleting' || trouble === null || PASSING.includes(trouble.kind)) return lane;
-  if (trouble.kind === 'vault-lost' || trouble.kind === 'internal' || trouble.probes + 1 < BATCH_TRIES) return lane;
+  // Anything else, a revoked key for instance, concerns every batch: skipping would cost them all a week.
+  if (lane.phase !== 'deleting' || trouble?.kind !== 'rejected' || trouble.probes + 1 < BATCH_TRIES) return lane;
   const nextBatch = lane.nextBatch + 1;
   const flag = { reason: trouble.kind, text: `a batch was left out: ${trouble.text}`, sinceMs: trouble.sinceMs };
   if (nextBatch < lane.batches.length) return { ...lane, nextBatch, trouble: null, flag };

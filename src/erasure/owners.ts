@@ -18,12 +18,20 @@ export type SubjectVariants = ReadonlyMap<string, ReadonlySet<string>>;
 export function subjectVariants(subject: readonly Identifier[], caseInsensitive: ReadonlySet<string>): SubjectVariants {
   const variants = new Map<string, Set<string>>();
   for (const { kind, value } of subject) {
-    const of = variants.get(kind) ?? new Set<string>();
+    const folded = caseInsensitive.has(kind);
+    const of = variants.get(kind) ?? (folded ? new FoldedSet() : new Set<string>());
     of.add(value);
-    if (caseInsensitive.has(kind)) of.add(value.trim()).add(value.trim().toLowerCase());
+    if (folded) of.add(value.trim()).add(value.trim().toLowerCase());
     variants.set(kind, of);
   }
   return variants;
+}
+
+/** Spellings to search by; whatever differs from one of them in case or outer spaces only is the same person too. */
+class FoldedSet extends Set<string> {
+  override has(text: string): boolean {
+    return super.has(text) || super.has(text.trim().toLowerCase());
+  }
 }
 
 /** Whose a trace is, going by every value on every one of its runs. */

@@ -434,7 +434,12 @@ export function recordedProjects(projects: {
   readonly excluded?: readonly (Project & { readonly why: string })[];
   readonly unreachable?: readonly (Project & { readonly why: string })[];
 }): RecordedProjects {
-  const plain = ({ id, name, type }: Project): Project => ({ id, name, type });
+  // A type is one word of the store's; anything else would be a text of its own.
+  const plain = ({ id, name, type }: Project): Project => ({
+    id,
+    name,
+    type: /^\w{0,40}$/.test(type) ? type : 'other',
+  });
   const reasoned = (project: Project & { readonly why: string }): Project & { readonly why: string } => ({
     ...plain(project),
     why: project.why,

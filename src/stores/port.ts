@@ -17,6 +17,8 @@ export interface PersonValue {
   readonly text: string;
   /** Whether the store holds a number, not a string. */
   readonly numeric: boolean;
+  /** Set when it stands inside a list or is an object: no search is known to find it, so it makes no control. */
+  readonly nested?: true;
 }
 
 /** Where a run's data is also kept, as far as the run itself tells. */

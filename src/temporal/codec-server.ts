@@ -17,6 +17,8 @@ export interface CodecServerOptions {
   readonly uiOrigin: string;
   /** @default 0: any free port, see `url` */
   readonly port?: number;
+  /** Address to listen on. Whoever reaches it reads all but the person. @default 127.0.0.1 */
+  readonly host?: string;
 }
 
 export interface CodecServer {
@@ -33,7 +35,7 @@ const bodySchema = z.object({ payloads: z.array(payloadSchema).nullish() });
 type JsonPayload = z.infer<typeof payloadSchema>;
 
 /**
- * Serves Temporal's codec protocol on the loopback address, so that the Temporal UI and command line show summaries,
+ * Serves Temporal's codec protocol, on the loopback address unless told otherwise, so that the Temporal UI and command line show summaries,
  * memos and inputs in clear text, and can send encrypted updates. The person stays hidden: fields named `subject` and
  * `known`, at any depth, show kinds and counts only. What can't be decrypted is returned as it came.
  *
@@ -87,7 +89,7 @@ export async function startCodecServer(options: CodecServerOptions): Promise<Cod
     return encoded ?? payload;
   });
 
-  const url = await server.listen({ host: HOST, port: options.port ?? 0 });
+  const url = await server.listen({ host: options.host ?? HOST, port: options.port ?? 0 });
   return { url, close: () => server.close() };
 }
 

@@ -19,7 +19,7 @@ import { isVerdict, VERDICTS, worstStatus, type Verdict } from '../erasure/outco
 import type { EraseInput } from '../erasure/request.ts';
 import { probeDelayMs } from '../erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../erasure/status.ts';
-import type { RecordedVerb, RequestActivities, SealAnswer } from '../erasure/steps.ts';
+import type { RecordedVerb, RequestActivities, SealAnswer, SealInput } from '../erasure/steps.ts';
 import {
   parseOperatorMessage,
   VERB_DESCRIPTIONS,
@@ -71,7 +71,7 @@ class EraseUser {
   private endedAtMs: number | null = null;
   private sealing = false;
   /** Why the record could not be sealed so far, or null. */
-  private sealTrouble: string | null = null;
+  private sealTrouble: { readonly text: string; readonly sinceMs: number } | null = null;
 
   constructor(input: EraseInput, carried: CarriedState | undefined) {
     this.input = input;
@@ -134,22 +134,24 @@ class EraseUser {
       retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 5 },
       summary: 'seal the record',
     });
+    // Told once: a try may have written it and lost its answer, and messages that are refused meanwhile change nothing.
+    const outcome: SealInput = {
+      requestId: this.input.requestId,
+      workflowId: workflowInfo().workflowId,
+      verdict: this.verdict(),
+      dryRun: this.input.dryRun,
+      lanes: Object.fromEntries(
+        this.lanes.map(({ state }) => [
+          state.connection,
+          { ...state.figures, verdict: state.verdict, round: state.round },
+        ]),
+      ),
+      verbs: [...this.verbs],
+    };
     for (let probes = 0; ; probes += 1) {
       let answer: SealAnswer;
       try {
-        answer = await sealRecord({
-          requestId: this.input.requestId,
-          workflowId: workflowInfo().workflowId,
-          verdict: this.verdict(),
-          dryRun: this.input.dryRun,
-          lanes: Object.fromEntries(
-            this.lanes.map(({ state }) => [
-              state.connection,
-              { ...state.figures, verdict: state.verdict, round: state.round },
-            ]),
-          ),
-          verbs: this.verbs,
-        });
+        answer = await sealRecord(outcome);
       } catch (error) {
         answer = failureAsTrouble(error, this.clock());
       }
@@ -157,7 +159,10 @@ class EraseUser {
         this.sealTrouble = null;
         return answer;
       }
-      this.sealTrouble = `the verdict stands, but the record could not be sealed: ${answer.text}`;
+      this.sealTrouble = {
+        text: `the verdict stands, but the record could not be sealed: ${answer.text}`,
+        sinceMs: this.sealTrouble?.sinceMs ?? answer.atMs,
+      };
       this.publish();
       await condition(() => false, probeDelayMs(probes, Math.random()), {
         summary: 'the record could not be sealed; tries again',
@@ -265,15 +270,22 @@ class EraseUser {
     const now = Date.now();
     const connections: Record<string, ConnectionStatus> = {};
     for (const { state } of this.lanes) connections[state.connection] = connectionStatus(state, now);
+    const { sealTrouble } = this;
+    if (sealTrouble !== null) {
+      const attention = {
+        reason: 'unsealed',
+        since: new Date(sealTrouble.sinceMs).toISOString(),
+        next: sealTrouble.text,
+      };
+      for (const [name, lane] of Object.entries(connections)) connections[name] = { ...lane, attention };
+    }
     const endedMs = this.endedAtMs;
     return {
       requestId: this.input.requestId,
       workflowId: workflowInfo().workflowId,
       // Without its record the request has not ended: somebody must make room for it.
       status:
-        this.sealTrouble === null
-          ? worstStatus(Object.values(connections).map(({ status }) => status))
-          : 'needs-operator',
+        sealTrouble === null ? worstStatus(Object.values(connections).map(({ status }) => status)) : 'needs-operator',
       overdue: (endedMs ?? virtualAt(this.clock(), now)) > this.input.dueAtMs,
       receivedAt: new Date(this.input.receivedAtMs).toISOString(),
       dueAt: new Date(this.input.dueAtMs).toISOString(),
@@ -297,7 +309,7 @@ class EraseUser {
       this.published.memo = text;
     }
     this.publishAttributes(status);
-    setCurrentDetails(details(status, this.sealTrouble));
+    setCurrentDetails(details(status, this.sealTrouble?.text ?? null));
   }
 
   private publishAttributes(status: RequestStatus): void {

@@ -1,4 +1,5 @@
 import {
+  ActivityCancellationType,
   ActivityFailure,
   CancellationScope,
   condition,
@@ -38,6 +39,8 @@ const STEP_OPTIONS = {
   /** No worker of this connection took the step: the lane says so instead of waiting in silence. */
   scheduleToStartTimeout: '1 hour',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds', maximumAttempts: 5 },
+  /** What a stopped step has done until then must be known before the lane goes on or its record is sealed. */
+  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 } as const;
 
 /** What the lanes of one request share. */
@@ -109,6 +112,7 @@ export class LaneRunner {
       await this.scope.run(() => this.perform(command));
     } catch (error) {
       if (isCancellation(error) && this.orders !== orders) return;
+      if (this.state.phase === 'ended') return;
       this.state = troubled(this.state, failureAsTrouble(error, this.state.clock), Math.random());
     } finally {
       this.scope = null;

@@ -194,7 +194,7 @@ class Pool {
     for (const row of oldest) {
       if (this.#barred.has(row.traceId)) continue;
       for (const value of row.persons) {
-        if (!this.#keys.includes(value.key) || value.text === '') continue;
+        if (!this.#keys.includes(value.key) || value.text === '' || value.nested === true) continue;
         const name = JSON.stringify([row.projectId, value.key, classOf(value)]);
         const group = groups.get(name) ?? [];
         groups.set(name, group);

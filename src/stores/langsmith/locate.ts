@@ -4,7 +4,7 @@ import type { LangSmithApi, Tally } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, or } from './filter.ts';
 import type { Reader } from './reads.ts';
-import { chunks, keyOf, MOST_CLAUSES, MOST_PROJECTS, seenIn, Union } from './reads.ts';
+import { chunks, controlledChunks, keyOf, MOST_CLAUSES, MOST_PROJECTS, seenIn, Union } from './reads.ts';
 import { bareKey, rowOf, THREAD_KEYS, valuesAt } from './schemas.ts';
 
 /** Unknown ids read one by one where lists of traces do not work; with more of them all stay unresolved. */
@@ -45,8 +45,7 @@ export async function locate(places: Places, query: LocateQuery): Promise<Locate
   const open = (): string[] => query.ids.filter((id) => !known.has(id) && !wrongKind.has(id));
 
   const union = new Union();
-  for (const some of chunks(projectIds, MOST_PROJECTS)) {
-    const here = controls.filter(({ projectId }) => some.includes(projectId));
+  for (const { projectIds: some, here } of controlledChunks(projectIds, controls)) {
     union.add(await reader.byRunIds(tally, query.ids, some, window, here), here);
   }
   take(union.found);
@@ -78,8 +77,7 @@ export async function locate(places: Places, query: LocateQuery): Promise<Locate
   }
   if (open().length > 0) {
     const union = new Union();
-    for (const some of chunks(projectIds, MOST_PROJECTS)) {
-      const here = controls.filter(({ projectId }) => some.includes(projectId));
+    for (const { projectIds: some, here } of controlledChunks(projectIds, controls)) {
       const found = await threadsAmong(places, tally, open(), some, window, here);
       for (const id of found.threads) wrongKind.set(id, 'thread');
       union.add({ rows: [], seen: found.seen }, here);

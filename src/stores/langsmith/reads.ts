@@ -129,8 +129,7 @@ export class Reader {
     const tally = this.#api.tally(progress);
     const union = new Union();
     const ids = projects.map(({ id }) => id);
-    for (const projectIds of chunks(ids, MOST_PROJECTS)) {
-      const here = controls.filter(({ projectId }) => projectIds.includes(projectId));
+    for (const { projectIds, here } of controlledChunks(ids, controls)) {
       // Each pair may take two clauses: as text and as a number.
       for (const pairs of chunks(pairsOf(terms), MOST_CLAUSES / 2)) {
         const forms = [...pairs.map(({ text }) => ({ text, numeric: false })), ...here.map(({ value }) => value)];
@@ -395,8 +394,9 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof StoreError && error.reason === 'rejected' && [400, 413, 422].includes(error.status ?? 0);
 }
 
-export function keyOf({ projectId, runId }: { readonly projectId: string; readonly runId: string }): string {
-  return `${projectId} ${runId}`;
+/** With the trace: nothing promises that a run's id lies in one trace only. */
+export function keyOf({ projectId, traceId, runId }: Pick<Row, 'projectId' | 'traceId' | 'runId'>): string {
+  return `${projectId} ${traceId} ${runId}`;
 }
 
 export function unique(items: readonly string[]): string[] {
@@ -405,6 +405,27 @@ export function unique(items: readonly string[]): string[] {
 
 export function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {
   for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+/**
+ * Lists of projects short enough for one call, each with the controls that lie in it. One without any gets the project
+ * of a control along: an empty answer must not come from a call that shows nothing.
+ */
+export function* controlledChunks(
+  projectIds: readonly string[],
+  controls: readonly Control[],
+): Generator<{ readonly projectIds: readonly string[]; readonly here: readonly Control[] }> {
+  const size = projectIds.length > MOST_PROJECTS ? MOST_PROJECTS - 1 : MOST_PROJECTS;
+  for (const some of chunks(projectIds, size)) {
+    const inside = controls.filter(({ projectId }) => some.includes(projectId));
+    const [guest] = controls;
+    if (inside.length > 0 || guest === undefined) {
+      yield { projectIds: some, here: inside };
+    } else {
+      const here = controls.filter(({ projectId }) => projectId === guest.projectId);
+      yield { projectIds: [...some, guest.projectId], here };
+    }
+  }
 }
 
 /** Parts of at most one list and of at most `MOST_PROJECTS` projects; sorted input keeps projects together. */

@@ -2,7 +2,7 @@ import type { Window } from '../port.ts';
 import type { LangSmithApi, Page, Tally } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import type { WireRun } from './schemas.ts';
-import { bareKey, fromV1, instantOf, THREAD_KEYS, v1RunsSchema, v1TraceSchema, v2RunsSchema } from './schemas.ts';
+import { bareKey, fromV1, THREAD_KEYS, v1RunsSchema, v1TraceSchema, v2RunsSchema } from './schemas.ts';
 import { NARROW_WINDOW_MS } from './traits.ts';
 import type { CallShape } from './traits.ts';
 
@@ -107,7 +107,7 @@ export function v2Runs(api: LangSmithApi, config: LangSmithConnection): RunsRout
 /**
  * v1. `session` must be a list. Without `start_time` it searches all history, which is wider than any bound; `end_time`
  * is never sent, because whether it means the start or the end of a run is not documented, and a run without an end
- * must not be lost. With `id` all other filters are ignored, the project too; with `trace` the whole trace comes at once.
+ * must not be lost; a run that a broken clock put far into the future is shown by this generation alone. With `id` all other filters are ignored, the project too; with `trace` the whole trace comes at once.
  */
 export function v1Runs(api: LangSmithApi, config: LangSmithConnection): RunsRoute {
   const slim = slimmer(config);
@@ -127,7 +127,7 @@ export function v1Runs(api: LangSmithApi, config: LangSmithConnection): RunsRout
       };
       const shape = unbounded ? 'wideQuery' : shapeOf({ fromMs: query.window.fromMs, toMs: api.nowMs() });
       const call = { method: 'POST', path: V1_ROUTE, shape } as const;
-      const read = await readAll(api, tally, this.route, query, async (cursor) => {
+      return readAll(api, tally, this.route, query, async (cursor) => {
         if (query.traceId !== undefined) {
           const trace = await api.call(tally, { ...call, body }, v1TraceSchema);
           return { rows: trace.runs.map(fromV1).map(slim), next: null };
@@ -135,10 +135,6 @@ export function v1Runs(api: LangSmithApi, config: LangSmithConnection): RunsRout
         const page = await api.call(tally, { ...call, body: withCursor(body, cursor) }, v1RunsSchema);
         return { rows: page.runs.map(fromV1).map(slim), next: page.cursors.next };
       });
-      // What v2 would leave out by its upper bound, so that the two generations answer the same question.
-      const late = (run: WireRun): boolean =>
-        query.runIds === undefined && (instantOf(run.start_time) ?? 0) > query.window.toMs;
-      return { ...read, runs: read.runs.filter((run) => !late(run)) };
     },
   };
 }
@@ -162,7 +158,7 @@ async function readAll(
     if (strange) throw api.broken(tally, route, 'runs came back that were not asked for: the store ignored a filter');
     return { rows, next };
   };
-  const idOf = (run: WireRun): string => `${run.project_id} ${run.id}`;
+  const idOf = (run: WireRun): string => `${run.project_id} ${run.trace_id} ${run.id}`;
   if (query.mostPages === undefined) {
     return { runs: await api.pages(tally, route, checked, idOf, query.sure), complete: true };
   }

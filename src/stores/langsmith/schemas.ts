@@ -163,19 +163,27 @@ export function rowOf(run: WireRun, identifiers: IdentifierKeys): Row {
   };
 }
 
-/** The scalar values under a metadata key, also inside a list: a list of people makes a trace of several people. */
+type ValueAt = Pick<PersonValue, 'text' | 'numeric' | 'nested'>;
+
+/**
+ * The values under a metadata key, also inside a list: a list of people makes a trace of several people. An object is
+ * somebody too, whoever it is.
+ */
 export function valuesAt(
   metadata: Readonly<Record<string, unknown>> | null | undefined,
   key: string,
-): { readonly text: string; readonly numeric: boolean }[] {
+): readonly ValueAt[] {
   const own = metadata !== null && metadata !== undefined && Object.hasOwn(metadata, key) ? metadata[key] : undefined;
-  const values: readonly unknown[] = Array.isArray(own) ? own : [own];
-  return values.flatMap((value): { readonly text: string; readonly numeric: boolean }[] => {
-    if (typeof value === 'string') return [{ text: value, numeric: false }];
-    if (typeof value === 'number') return [{ text: String(value), numeric: true }];
-    if (value instanceof NumberText) return [{ text: value.source, numeric: true }];
-    return [];
-  });
+  return valuesIn(own);
+}
+
+function valuesIn(value: unknown): readonly ValueAt[] {
+  if (typeof value === 'string') return [{ text: value, numeric: false }];
+  if (typeof value === 'number') return [{ text: String(value), numeric: true }];
+  if (value instanceof NumberText) return [{ text: value.source, numeric: true }];
+  if (Array.isArray(value)) return value.flatMap(valuesIn).map((one) => ({ ...one, nested: true }));
+  if (typeof value !== 'object' || value === null || Object.keys(value).length === 0) return [];
+  return [{ text: JSON.stringify(value), numeric: false, nested: true }];
 }
 
 /** v1 writes times without a zone and means UTC. */
