@@ -52,6 +52,12 @@ describe("ids from the caller's own database", () => {
     expect(status.exceptions).toEqual([
       {
         connection: CONNECTION,
+        kind: 'wrong-kind',
+        count: 1,
+        text: '1 given id names no trace or run (thread); not acted on',
+      },
+      {
+        connection: CONNECTION,
         kind: 'foreign',
         count: 1,
         text: '1 given id belongs to other people; never submitted',

@@ -48,17 +48,33 @@ describe('what may be said', () => {
     {},
     async (world) => {
       world.seed(['u_42', 'u_7'], 3);
-      const first = await world.erase();
-      const second = await world.erase({ identifiers: [{ kind: 'user_id', value: 'u_7' }] });
-      const ends = await Promise.all([first.result(), second.result()]);
-      // Whoever planned first could still choose the other; nobody can once both are open.
-      expect(ends.map(({ status }) => status)).toContain('verified-with-exceptions');
-      for (const end of ends) {
-        if (end.status === 'verified') throw new Error('verified without a control');
-        expect(end.connections[CONNECTION]?.traces.verifiedAbsent).toBe(0);
-      }
+      const other = await world.erase({ identifiers: [{ kind: 'user_id', value: 'u_7' }] });
+      await world.until(other.requestId, ({ status }) => status === 'waiting');
+      await world.client.hold(other.requestId, BY);
+      const end = await world.eraseToEnd();
+      expect(end.status).toBe('verified-with-exceptions');
+      expect(kinds(end)).toEqual(expect.arrayContaining(['no-control']));
+      expect(end.connections[CONNECTION]?.traces.verifiedAbsent).toBe(0);
+      await world.client.abandon(other.requestId, BY);
     },
   );
+
+  story('P6: an empty search for a value unlike anybody else’s proves nothing', {}, async (world) => {
+    world.seed(['u_7', 'u_8'], 2);
+    for (const value of ['4711', 'zoë', 'a"b']) {
+      const end = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value }] });
+      expect(end.status).toBe('verified-with-exceptions');
+      expect(kinds(end)).toEqual(['no-control']);
+    }
+  });
+
+  story('P15: composed and decomposed letters are the same spelling', {}, async (world) => {
+    const composed = 'zo\u00eb';
+    world.seed([composed.normalize('NFD'), 'u_7', 'u_8'], 2);
+    const end = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value: composed }] });
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 2, verifiedAbsent: 2 });
+    expect(world.liveTraces(composed.normalize('NFD'))).toEqual([]);
+  });
 
   story('P7: a control that vanishes is replaced without spending a round', {}, async (world) => {
     const seeded = world.seed(['u_42', 'u_7', 'u_8', 'u_9', 'u_10'], 2);

@@ -9,6 +9,7 @@ import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
 import { deltaName, jitterOf } from './figures.ts';
 import { Inconclusive, Reader } from './reader.ts';
+import { wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
 /**
@@ -120,7 +121,8 @@ async function ownersNow(
   const projects: readonly Project[] = book.projects.map((project) => ({ ...project, type: '' }));
   const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
   if (book.controlsAtPlan > 0) await reader.chooseControls();
-  const present = await reader.present(entries);
+  // Every route, not only the first that shows a trace: a stranger's run may be visible in one generation only.
+  const present = await wholeTraces(deps, reader, entries);
   const ours: BookEntry[] = [];
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];

@@ -24,6 +24,11 @@ export function figuresOf(
       text: `not searchable in this connection: ${unsearchable.map(([kind]) => kind).join(', ')}`,
     },
     {
+      kind: 'wrong-kind',
+      count: given.wrongKind,
+      text: `${formatCount(given.wrongKind)} given ${given.wrongKind === 1 ? 'id names' : 'ids name'} no trace or run (${[...new Set(book.known.flatMap(({ kind }) => kind ?? []))].join(', ')}); not acted on`,
+    },
+    {
       kind: 'foreign',
       count: foreign,
       text: `${formatCount(foreign)} given ${foreign === 1 ? 'id belongs' : 'ids belong'} to other people; never submitted`,
@@ -41,7 +46,7 @@ export function figuresOf(
     {
       kind: 'no-control',
       count: book.noControl ? 0 : book.unprovenKinds.length,
-      text: `no live trace carries the keys searched for ${book.unprovenKinds.join(', ')}; an empty search proves nothing`,
+      text: `no live trace of anybody else has a like value under the keys searched for ${book.unprovenKinds.join(', ')}; an empty search proves nothing`,
     },
     { kind: 'single-path', count: singlePath ? 1 : 0, text: 'only one way of searching by person was left' },
   ];

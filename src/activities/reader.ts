@@ -128,10 +128,20 @@ export class Reader {
     this.silentProjects = found.silent.filter(({ holdsRuns }) => holdsRuns).length;
   }
 
-  /** Kinds searched for which an empty answer proves nothing: no control carries them, and the plan saw none (P6). */
+  /** Kinds searched for which an empty answer proves nothing: no like control, and the plan saw none (P6). */
   unprovenKinds(baselineKinds: readonly string[]): readonly string[] {
-    const proven = new Set([...baselineKinds, ...this.controls.map(({ value }) => value.kind)]);
-    return this.terms.map(({ kind }) => kind).filter((kind) => !proven.has(kind));
+    const seen = new Map<string, Set<ValueClass>>();
+    for (const { value } of this.controls)
+      seen.set(value.kind, (seen.get(value.kind) ?? new Set()).add(classOf(value)));
+    return this.terms
+      .filter(({ kind, variants }) => {
+        const classes = seen.get(kind) ?? new Set<ValueClass>();
+        const proven = variants.every((text) =>
+          PROVEN_BY[classOf({ text, numeric: false })].some((by) => classes.has(by)),
+        );
+        return !baselineKinds.includes(kind) && !proven;
+      })
+      .map(({ kind }) => kind);
   }
 
   /** Controls asked for and seen, by route, for the record. */
@@ -271,6 +281,27 @@ export class Reader {
     }
   }
 }
+
+/** Values that a search may treat differently: a control of one class says little about another (P6). */
+type ValueClass = 'number' | 'digits' | 'quoted' | 'unicode' | 'plain';
+
+function classOf({ text, numeric }: { readonly text: string; readonly numeric: boolean }): ValueClass {
+  if (numeric) return 'number';
+  if (/^\d+$/.test(text)) return 'digits';
+  // eslint-disable-next-line no-control-regex -- what is not ASCII
+  if (/[^\u0000-\u007f]/.test(text)) return 'unicode';
+  return /["'\\]/.test(text) ? 'quoted' : 'plain';
+}
+
+/** Classes of controls by which a search for a value is shown to work. */
+const PROVEN_BY: Readonly<Record<ValueClass, readonly ValueClass[]>> = {
+  number: ['number', 'digits'],
+  // Which of the two an application writes is the same for everybody.
+  digits: ['number', 'digits'],
+  quoted: ['quoted'],
+  unicode: ['unicode'],
+  plain: ['plain', 'digits', 'quoted', 'unicode'],
+};
 
 /** Adds rows to the traces they belong to. */
 export function groupByTrace(rows: readonly Row[], into = new Map<string, Row[]>()): Map<string, Row[]> {

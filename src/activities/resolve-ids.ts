@@ -272,10 +272,14 @@ export async function wholeTraces(
   traces: readonly TraceKey[],
 ): Promise<ReadonlyMap<string, readonly Row[]>> {
   const whole = new Map<string, Row[]>();
+  let routes = 0;
   for (const route of deps.store.lookups) {
     const rows = await reader.lookup(route, traces);
-    if (rows !== null) groupByTrace(rows, whole);
+    if (rows === null) continue;
+    routes += 1;
+    groupByTrace(rows, whole);
   }
+  if (routes === 0) throw new Inconclusive('no route for reading traces by id is left');
   return whole;
 }
 

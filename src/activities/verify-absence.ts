@@ -20,6 +20,7 @@ import {
   recordedWindow,
 } from '../evidence/record.ts';
 import type { Project, Row, TraceKey } from '../stores/port.ts';
+import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, deltasAmong, figuresOf, jitterOf } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
@@ -55,8 +56,18 @@ async function currentBook(deps: LaneDeps, input: VerifyInput): Promise<Book> {
   const book = await deps.vault.get(input.requestId, input.book, bookSchema);
   const names = await deps.vault.list(input.requestId);
   const since = deltasAmong(names, input.connection, book.mergedRound);
-  const deltas = await Promise.all(since.map(({ name }) => deps.vault.get(input.requestId, { name }, deltaSchema)));
-  return mergeDeltas(book, deltas, Math.max(book.mergedRound, ...since.map(({ round }) => round)));
+  const deltas = await Promise.all(
+    since.map(async ({ name }) => {
+      try {
+        return [await deps.vault.get(input.requestId, { name }, deltaSchema)];
+      } catch (error) {
+        // What it told is found out again: its traces count as not sent, and are looked at before they are.
+        if (error instanceof VaultLostError) return [];
+        throw error;
+      }
+    }),
+  );
+  return mergeDeltas(book, deltas.flat(), Math.max(book.mergedRound, ...since.map(({ round }) => round)));
 }
 
 interface Scene {

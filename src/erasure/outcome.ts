@@ -44,6 +44,7 @@ export const EXCEPTION_KINDS = [
   'shared',
   'linked',
   'foreign',
+  'wrong-kind',
   'inconclusive',
   'unresolved',
   'unsearchable',

@@ -20,8 +20,9 @@ export function subjectVariants(subject: readonly Identifier[], caseInsensitive:
   for (const { kind, value } of subject) {
     const folded = caseInsensitive.has(kind);
     const of = variants.get(kind) ?? (folded ? new FoldedSet() : new Set<string>());
-    of.add(value);
-    if (folded) of.add(value.trim()).add(value.trim().toLowerCase());
+    const spellings = folded ? [value, value.trim(), value.trim().toLowerCase()] : [value];
+    // The same letters, composed or not: no reader can tell them apart, and a store's comparison does.
+    for (const spelling of spellings) of.add(spelling).add(spelling.normalize('NFC')).add(spelling.normalize('NFD'));
     variants.set(kind, of);
   }
   return variants;

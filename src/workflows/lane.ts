@@ -3,7 +3,6 @@ import {
   ActivityFailure,
   CancellationScope,
   condition,
-  isCancellation,
   proxyActivities,
   TimeoutFailure,
   workflowInfo,
@@ -106,13 +105,13 @@ export class LaneRunner {
   private async step(command: 'resolve' | 'delete' | 'verify'): Promise<void> {
     this.state = begun(this.state, command);
     this.room.changed();
-    const orders = this.orders;
+    const scope = new CancellationScope();
     try {
-      this.scope = new CancellationScope();
-      await this.scope.run(() => this.perform(command));
+      this.scope = scope;
+      await scope.run(() => this.perform(command));
     } catch (error) {
-      if (isCancellation(error) && this.orders !== orders) return;
-      if (this.state.phase === 'ended') return;
+      // Stopped by an operator: however the step took it, it is no trouble, and is done again when the lane goes on.
+      if (scope.consideredCancelled) return;
       this.state = troubled(this.state, failureAsTrouble(error, this.state.clock), Math.random());
     } finally {
       this.scope = null;

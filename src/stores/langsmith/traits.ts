@@ -50,6 +50,7 @@ export const COPY_MAP: readonly CopyTrait[] = [
 /** What no call of the API can show. */
 const LIMITS: readonly string[] = [
   'Absence means: not readable through the API with this key. Physical removal, backups and object storage cannot be shown.',
+  'Identifiers are found in the spellings searched: as given, composed and decomposed, and in lower case for kinds declared case-insensitive. No filter finds others.',
   'Runs whose metadata carries none of the configured keys are not found by person.',
   'Traces that an application also wrote to another workspace need a connection of their own.',
   'Dataset examples that name no source run are not matched to a person.',
