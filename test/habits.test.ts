@@ -186,7 +186,8 @@ const HABITS: readonly Habit[] = [
     afterSubmit: ({ sim }) => {
       sim.habits.set({ blind: { what: 'all', view }, skipWeekends: 2 });
     },
-    until: inconclusive,
+    // Said by the read, or by the look at the owners before the next submit: whichever asks that view first.
+    until: (at) => inconclusive(at) || flagged('contract-broken')(at),
     end: 'verified',
   })),
   {
