@@ -32,7 +32,7 @@ const LIST = 1000;
  *
  * Delete, for each call of at most 1,000 traces
  * - controls: 1 search, as the controls of the plan may not leave it (P7).
- * - by id: whose the traces are now (P14), as in the plan, but v2 alone: v1 is asked only for what v2 does not show.
+ * - by id: whose the traces are now (P14), as in the plan.
  * - delete: 1.
  *
  * Verify, twice (P3)
@@ -78,6 +78,7 @@ export function leastCalls(task: Task): ReadonlyMap<Phase, ReadonlyMap<Purpose, 
       new Map([
         ['controls', deletes.length],
         ['by id v2', deletes.reduce((sum, count) => sum + lists(count, V2_PAGE), 0)],
+        ['by id v1', deletes.reduce((sum, count) => sum + lists(count, V1_PAGE), 0)],
         ['delete', deletes.length],
       ]),
     ],
