@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
@@ -502,6 +503,9 @@ describe('verbs without a worker', () => {
     const two = await erase(client, { identifiers: [person()], connections: ['two'] });
     const ended = await erase(client, { identifiers: [person()] });
     await client.temporal.workflow.getHandle(ended.workflowId).terminate();
+    // The server's list follows a moment later.
+    const running = `WorkflowId = "${ended.workflowId}" AND ExecutionStatus = "Running"`;
+    while ((await client.temporal.workflow.count(running)).count > 0) await sleep(20);
 
     await expect(client.hold({ expect: 2 }, BY)).rejects.toThrow(/must name a status or a connection/);
     await expect(client.hold({ connection: 'two' } as never, BY)).rejects.toThrow(/must say how many/);
