@@ -68,6 +68,18 @@ describe('what may be said', () => {
     }
   });
 
+  story(
+    'P1 P15: a kind whose case does not matter is never plainly verified: other spellings cannot be searched',
+    { config: (config) => ({ ...config, identifiers: [{ kind: 'user_id', caseInsensitive: true }, 'email'] }) },
+    async (world) => {
+      world.seed(['Ann', 'u_7', 'u_8'], 2);
+      const end = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value: 'aNN' }] });
+      expect(world.liveTraces('Ann')).toHaveLength(2);
+      expect(end.status).toBe('verified-with-exceptions');
+      expect(kinds(end)).toEqual(['unsearchable']);
+    },
+  );
+
   story('P15: composed and decomposed letters are the same spelling', {}, async (world) => {
     const composed = 'zo\u00eb';
     world.seed([composed.normalize('NFD'), 'u_7', 'u_8'], 2);

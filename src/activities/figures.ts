@@ -15,6 +15,8 @@ export function figuresOf(
   const traces = traceLedger(book);
   const copies = copyLedger(book);
   const unsearchable = Object.entries(searched).filter(([, keys]) => keys.length === 0);
+  // Stores compare letter by letter: of a kind whose case does not matter, only the spellings tried were searched.
+  const folded = deps.kinds.filter(({ kind, caseInsensitive }) => caseInsensitive && (searched[kind] ?? []).length > 0);
   const foreign = book.known.filter((known) => known.foreign).length;
   const singlePath = Object.keys(searched).length > unsearchable.length && book.finders < 2;
   const more: readonly LaneException[] = [
@@ -22,6 +24,11 @@ export function figuresOf(
       kind: 'unsearchable',
       count: unsearchable.length,
       text: `not searchable in this connection: ${unsearchable.map(([kind]) => kind).join(', ')}`,
+    },
+    {
+      kind: 'unsearchable',
+      count: folded.length,
+      text: `searched as given and in lower case only, although case does not matter: ${folded.map(({ kind }) => kind).join(', ')}`,
     },
     {
       kind: 'wrong-kind',
