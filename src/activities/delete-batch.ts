@@ -122,7 +122,8 @@ async function ownersNow(
   const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
   if (book.controlsAtPlan > 0) await reader.chooseControls();
   // Every route, not only the first that shows a trace: a stranger's run may be visible in one generation only.
-  const present = await wholeTraces(deps, reader, entries);
+  const runs = entries.reduce((sum, entry) => sum + entry.runs, 0);
+  const present = await wholeTraces(deps, reader, entries, runs);
   const ours: BookEntry[] = [];
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];

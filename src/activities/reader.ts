@@ -156,11 +156,16 @@ export class Reader {
     return this.controlled(finder.name, (controls) => finder.find({ projects, terms, window, controls, progress }));
   }
 
-  /** Reads whole traces through one route. @returns null when the route has ended for good. */
-  lookup(route: LookupRoute, traces: readonly TraceKey[]): Promise<readonly Row[] | null> {
+  /**
+   * Reads whole traces through one route.
+   *
+   * @param runsThere see `LookupQuery`.
+   * @returns null when the route has ended for good.
+   */
+  lookup(route: LookupRoute, traces: readonly TraceKey[], runsThere = 0): Promise<readonly Row[] | null> {
     if (traces.length === 0) return Promise.resolve([]);
     const { window, progress } = this;
-    return this.controlled(route.name, (controls) => route.lookup({ traces, window, controls, progress }));
+    return this.controlled(route.name, (controls) => route.lookup({ traces, window, controls, runsThere, progress }));
   }
 
   /** Looks ids of unknown kind up in every visible project. */

@@ -84,7 +84,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const found = await findByEveryFinder(deps, reader);
   const known = await sortKnownIds(deps, reader, input, projects);
   const candidates = new Map([...found.traces, ...known.traces]);
-  const whole = await wholeTraces(deps, reader, [...candidates.values()]);
+  const whole = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
   const entries = classify(reader, candidates, whole, { foundByPerson: found.traces, consent: input.acceptUnlabelled });
   const knownIds = known.ids.map((id) => ({
     ...id.known,
@@ -170,6 +170,8 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
 interface Found {
   readonly traces: ReadonlyMap<string, TraceKey>;
   readonly kinds: ReadonlySet<string>;
+  /** Runs found by the finder that found most. */
+  readonly runs: number;
   /** Values of the primary kind on the traces found. */
   readonly people: number;
   /** Finders that answered. */
@@ -182,9 +184,11 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found>
   const primary = deps.kinds[0]?.kind;
   const people = new Set<string>();
   const counts: number[] = [];
+  let runs = 0;
   for (const finder of deps.store.finders) {
     const rows = await reader.find(finder);
     if (rows === null) continue;
+    runs = Math.max(runs, rows.length);
     const confirmed = reader.confirmed(rows);
     counts.push(confirmed.size);
     for (const [key, trace] of confirmed) traces.set(key, trace);
@@ -195,7 +199,7 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found>
   if (counts.some((count) => count !== traces.size)) {
     reader.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${traces.size} are taken`);
   }
-  return { traces, kinds, people: people.size, finders: counts.length };
+  return { traces, kinds, runs, people: people.size, finders: counts.length };
 }
 
 interface SortedId {
@@ -270,11 +274,12 @@ export async function wholeTraces(
   deps: LaneDeps,
   reader: Reader,
   traces: readonly TraceKey[],
+  runsThere = 0,
 ): Promise<ReadonlyMap<string, readonly Row[]>> {
   const whole = new Map<string, Row[]>();
   let routes = 0;
   for (const route of deps.store.lookups) {
-    const rows = await reader.lookup(route, traces);
+    const rows = await reader.lookup(route, traces, runsThere);
     if (rows === null) continue;
     routes += 1;
     groupByTrace(rows, whole);
@@ -300,7 +305,7 @@ export function classify(
       ...trace,
       state: 'pending',
       via: options.foundByPerson.has(key) ? 'person' : 'known',
-      runs: rows.length,
+      runs: new Set(rows.map(({ runId }) => runId)).size,
       startMs: starts.length === 0 ? null : Math.min(...starts),
       sentMs: null,
     };

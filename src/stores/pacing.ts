@@ -11,6 +11,8 @@ export interface Limit {
 
 /** Longest turn that is waited for, real milliseconds: beyond it the workflow sleeps, not the activity. */
 const MOST_WAIT_MS = 20_000;
+/** Calls of one shape that a step makes as a rule: the reads of an ordinary person. */
+const CALLS_OF_A_STEP = 6;
 /** Longest sleep between two looks at the queue, real milliseconds. */
 const LOOK_MS = 200;
 
@@ -64,6 +66,8 @@ export class Pacer<Shape extends string> {
   readonly #clock: Clock;
   readonly #gates: ReadonlyMap<Shape, readonly Gate[]>;
   readonly #queues = new Map<Shape, Ticket[]>();
+  /** Until when steps that were sent away may need the turns; the next one comes after them. */
+  readonly #bookedMs = new Map<Shape, number>();
 
   /** @param limits limits by name; the shapes name those that each of them is subject to. */
   constructor(
@@ -112,7 +116,7 @@ export class Pacer<Shape extends string> {
             route: request.route,
             status: null,
             requestId: null,
-            notBeforeMs: readyAtMs,
+            notBeforeMs: this.#book(request.shape, gates, waiter, readyAtMs),
             advice: "the connection's share of the store's rate limit is used up for now; goes on by itself",
           });
         }
@@ -123,6 +127,21 @@ export class Pacer<Shape extends string> {
       const at = queue.indexOf(ticket);
       if (at >= 0) queue.splice(at, 1);
     }
+  }
+
+  /**
+   * When a step that is sent away should come back. Sent away together and told the same instant, all but a few would
+   * be sent away again, with ever longer pauses, while turns go unused.
+   */
+  #book(shape: Shape, gates: readonly Gate[], waiter: number, readyAtMs: number): number {
+    // Closed by the store itself: nothing is known about the time after.
+    if (gates.some(({ closedUntilMs }) => closedUntilMs > virtualNow(this.#clock))) return readyAtMs;
+    const spanMs = Math.max(0, ...gates.map(({ limit }) => (CALLS_OF_A_STEP * limit.perMs) / limit.calls));
+    const afterQueueMs = virtualNow(this.#clock) + waiter * spanMs;
+    const afterBookedMs = (this.#bookedMs.get(shape) ?? Number.NEGATIVE_INFINITY) + spanMs;
+    const atMs = Math.max(readyAtMs, afterQueueMs, afterBookedMs);
+    this.#bookedMs.set(shape, atMs);
+    return atMs;
   }
 
   /** Lets no call of this shape leave before an instant (virtual epoch milliseconds): the store asked for it. */

@@ -122,6 +122,8 @@ export interface LookupQuery {
   readonly traces: readonly TraceKey[];
   readonly window: Window;
   readonly controls: readonly Control[];
+  /** Runs that the traces have together, where they are thought to be there. Only spares calls. */
+  readonly runsThere?: number;
   readonly progress: Progress;
 }
 

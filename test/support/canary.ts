@@ -9,7 +9,11 @@ export const CANARY_ID = `${CANARY}/thread 1`;
 /** What the person said. */
 export const CANARY_TEXT = `${CANARY} told a secret: "it's me", zoë`;
 
-const VALUES = [CANARY, CANARY_USER, CANARY_EMAIL, CANARY_ID, CANARY_TEXT, 'Zoë'];
+/** Beside the whole values what is left of them when something cuts at a quote or an `@`. */
+const VALUES = [CANARY, CANARY_USER, CANARY_EMAIL, CANARY_ID, CANARY_TEXT, `Zoë" O'Neil`, 'zoë+tag@example'];
+
+/** Anything shorter is found by chance in megabytes of encrypted bytes: three letters in any case, every 2 MB. */
+const SHORTEST = 8;
 
 /** Every way in which a text may stand somewhere, by name. */
 export function formsOf(value: string): ReadonlyMap<string, string> {
@@ -39,7 +43,6 @@ export function formsOf(value: string): ReadonlyMap<string, string> {
       const first = offset === 0 ? 0 : offset + 1;
       const last = Math.floor(((offset + bytes.length) * 8) / 6);
       const form = whole.slice(first, last);
-      // A few letters alone are there by chance.
       if (form.length >= 12) forms.set(`as ${encoding}, ${offset} in`, form);
     }
   }
@@ -53,6 +56,7 @@ interface Needle {
 }
 const NEEDLES: readonly Needle[] = VALUES.flatMap((value) =>
   [...formsOf(value)].map(([name, text]) => {
+    if (text.length < SHORTEST) throw new Error(`${name} of a canary is too short to be told from chance`);
     const anyCase = !name.includes('base64');
     return { name: `${JSON.stringify(value)} ${name}`, text: anyCase ? text.toLowerCase() : text, anyCase };
   }),

@@ -23,7 +23,7 @@ const MOST_PASSES = 4;
 
 /** Collects what the record keeps of one read while its calls are made. */
 export class Tally {
-  /** Order of the reads of this connection; older ones get their turns first. */
+  /** Order of the steps of this connection; older ones get their turns first. */
   readonly seniority: number;
   readonly progress: Progress;
   readonly routes = new Set<string>();
@@ -91,7 +91,9 @@ export class LangSmithApi {
   readonly #log: ApiParts['log'];
   readonly #v1Forever: boolean;
   #v1EndsMs = V1_ENDS_MS;
-  #reads = 0;
+  /** By the `progress` that a step comes with: over all its reads it keeps its place, so that it ends. */
+  readonly #seniority = new WeakMap<Progress, number>();
+  #steps = 0;
 
   constructor(config: LangSmithConnection, parts: ApiParts) {
     this.clock = parts.clock;
@@ -110,8 +112,11 @@ export class LangSmithApi {
   }
 
   tally(progress: Progress): Tally {
-    this.#reads += 1;
-    return new Tally(this.#reads, progress);
+    const known = this.#seniority.get(progress);
+    if (known !== undefined) return new Tally(known, progress);
+    this.#steps += 1;
+    this.#seniority.set(progress, this.#steps);
+    return new Tally(this.#steps, progress);
   }
 
   /** When v1's end was announced for, virtual epoch milliseconds: the header's word, else the vendor's page. */

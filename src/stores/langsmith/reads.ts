@@ -31,6 +31,8 @@ const LIST_SIZES = [1000, 100] as const;
 const MOST_V1_RUN_IDS = 100;
 /** What a server did not understand is tried again after this long, virtual milliseconds. */
 const REPROBE_MS = 24 * 3_600_000;
+/** Share of a page that a list of traces is meant to fill: some have more runs than most. */
+const FILL = 0.95;
 /** Controls that a list missed and that are looked at singly, to tell a list that fails from controls that are gone. */
 const MOST_DOUBTS = 3;
 
@@ -50,6 +52,11 @@ class Capability {
     this.proven = false;
     this.#brokenUntilMs = nowMs + REPROBE_MS;
   }
+}
+
+/** How many traces go into one list so that all their runs fit a page; learned from the lists before. */
+interface Fit {
+  traces: number;
 }
 
 /** What a read brought, and which of the controls that it carried it saw in every call that carried them. */
@@ -84,6 +91,8 @@ export class Reader {
   readonly #api: LangSmithApi;
   readonly #config: LangSmithConnection;
   readonly #runs: RunsRoute;
+  /** Runs in one page. */
+  readonly #page: number;
   readonly #numbers = new Capability(0);
   readonly #traceLists = LIST_SIZES.map((size) => new Capability(size));
   readonly #idLists: readonly Capability[];
@@ -92,6 +101,7 @@ export class Reader {
     this.#api = api;
     this.#config = config;
     this.#runs = runs;
+    this.#page = runs.generation === 'v1' ? MOST_V1_RUN_IDS : config.pageSize;
     const sizes = runs.generation === 'v1' ? [MOST_V1_RUN_IDS] : LIST_SIZES;
     // Never more ids than fit a page.
     this.#idLists = sizes.map((size) => new Capability(Math.min(size, config.pageSize)));
@@ -174,22 +184,24 @@ export class Reader {
     }
   }
 
-  async #lookup({ traces, window, controls, progress }: LookupQuery): Promise<Read> {
+  async #lookup({ traces, window, controls, runsThere, progress }: LookupQuery): Promise<Read> {
     const tally = this.#api.tally(progress);
     const sorted = [...traces].sort((a, b) => (a.projectId < b.projectId ? -1 : a.projectId > b.projectId ? 1 : 0));
-    const parts = [...partsOf(sorted)];
     const union = new Union();
     const asked = new Set<Control>();
-    for (const [index, part] of parts.entries()) {
+    const fit: Fit = { traces: this.#fitting((runsThere ?? 0) / Math.max(1, traces.length), controls.length) };
+    for (let at = 0; at < sorted.length;) {
+      const part = partAt(sorted, at, fit.traces);
+      at += part.length;
       const projects = new Set(part.map(({ projectId }) => projectId));
-      const last = index === parts.length - 1;
+      const last = at >= sorted.length;
       const here = controls.filter((control) => projects.has(control.projectId) || (last && !asked.has(control)));
       // A part without a control of its own projects still has to show that the route works at all.
       const along = here.length > 0 ? here : controls.slice(0, 2);
       for (const control of along) asked.add(control);
       const places = new Map<string, string[]>();
       for (const { traceId, projectId } of part) places.set(traceId, [...(places.get(traceId) ?? []), projectId]);
-      const found = await this.traces(tally, places, window, along, Number.POSITIVE_INFINITY);
+      const found = await this.traces(tally, places, window, along, Number.POSITIVE_INFINITY, fit);
       if (found !== null) union.add(found, along);
     }
     return this.#report(tally, 'lookup', window, controls, union.found);
@@ -201,6 +213,7 @@ export class Reader {
    *
    * @param places the projects of each trace.
    * @param mostSingly more single reads than this are not made.
+   * @param fit how many traces go into one list; kept up to date for the next ones.
    * @returns null when only single reads would work and there are too many.
    */
   async traces(
@@ -209,10 +222,11 @@ export class Reader {
     window: Window,
     controls: readonly Control[],
     mostSingly: number,
+    fit: Fit = { traces: LIST_SIZES[0] },
   ): Promise<Found | null> {
     for (const capability of this.#traceLists) {
       if (!capability.usable(this.#api.nowMs())) continue;
-      const found = await this.#traceList(tally, places, window, controls, capability);
+      const found = await this.#traceList(tally, places, window, controls, capability, fit);
       if (found !== null) return found;
       // Without controls a shorter list would say as little.
       if (controls.length === 0) break;
@@ -245,13 +259,13 @@ export class Reader {
     window: Window,
     controls: readonly Control[],
     capability: Capability,
+    fit: Fit,
   ): Promise<Found | null> {
     const union = new Union();
     const ends = new Set(controls.map(({ traceId }) => traceId));
     const open = [...places];
-    let { size } = capability;
     while (open.length > 0) {
-      const some = open.slice(0, size);
+      const some = open.slice(0, Math.min(fit.traces, capability.size));
       const asked = new Set(some.map(([traceId]) => traceId));
       const list = [...[...asked].filter((traceId) => !ends.has(traceId)), ...ends];
       const projectIds = unique([...some.flatMap(([, ids]) => ids), ...controls.map(({ projectId }) => projectId)]);
@@ -265,7 +279,7 @@ export class Reader {
         strange = read.runs.some(isStrange);
         const fitted = new Set(read.runs.map((run) => run.trace_id).filter((traceId) => asked.has(traceId))).size;
         if (!strange && !read.complete && some.length > 1 && fitted > 0) {
-          size = Math.max(1, Math.min(Math.floor(fitted * 0.8), Math.floor(some.length / 2)));
+          fit.traces = Math.max(1, Math.min(Math.floor(fitted * FILL), Math.floor(some.length / 2)));
           continue;
         }
         if (!strange && !read.complete) read = await this.#runs.read(tally, { ...query, sure: true });
@@ -289,8 +303,16 @@ export class Reader {
       if (seen.size > 0 || theirs.length > 0) capability.proven = true;
       union.add({ rows: theirs, seen }, controls);
       open.splice(0, some.length);
+      fit.traces = this.#fitting(theirs.length / some.length, rows.length - theirs.length);
     }
     return union.found;
+  }
+
+  /** Traces of so many runs each that fill a page together with what else is in it. */
+  #fitting(runsPerTrace: number, besides: number): number {
+    if (runsPerTrace === 0) return LIST_SIZES[0];
+    const room = Math.max(0, this.#page - besides) * FILL;
+    return Math.max(1, Math.min(LIST_SIZES[0], Math.floor(room / runsPerTrace)));
   }
 
   /** Those of the controls that the documented read by trace shows. */
@@ -428,18 +450,17 @@ export function* controlledChunks(
   }
 }
 
-/** Parts of at most one list and of at most `MOST_PROJECTS` projects; sorted input keeps projects together. */
-function* partsOf<T extends { readonly projectId: string }>(items: readonly T[]): Generator<readonly T[]> {
-  let part: T[] = [];
+/** The next part: at most so many, of at most `MOST_PROJECTS` projects; sorted input keeps projects together. */
+function partAt<T extends { readonly projectId: string }>(
+  items: readonly T[],
+  from: number,
+  most: number,
+): readonly T[] {
   const projects = new Set<string>();
-  for (const item of items) {
-    if (part.length >= LIST_SIZES[0] || (projects.size >= MOST_PROJECTS && !projects.has(item.projectId))) {
-      yield part;
-      part = [];
-      projects.clear();
-    }
-    part.push(item);
-    projects.add(item.projectId);
+  let to = from;
+  for (; to < Math.min(items.length, from + most); to += 1) {
+    projects.add(items[to]?.projectId ?? '');
+    if (projects.size > MOST_PROJECTS) break;
   }
-  if (part.length > 0) yield part;
+  return items.slice(from, to);
 }
