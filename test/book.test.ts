@@ -17,7 +17,17 @@ import { imbalances } from '../src/erasure/ledger.ts';
 const T0 = Date.parse('2026-11-25T09:00:00Z');
 
 function entry(traceId: string, more: Partial<BookEntry> = {}): BookEntry {
-  return { projectId: 'p1', traceId, state: 'pending', via: 'person', runs: 1, startMs: null, sentMs: null, ...more };
+  return {
+    projectId: 'p1',
+    traceId,
+    state: 'pending',
+    via: 'person',
+    runs: 1,
+    rowIds: [],
+    startMs: null,
+    sentMs: null,
+    ...more,
+  };
 }
 
 function book(entries: readonly BookEntry[], more: Partial<Book> = {}): Book {
@@ -53,6 +63,7 @@ function delta(more: Partial<Delta>): Delta {
     sent: [],
     absent: [],
     pulled: [],
+    newRows: [],
     ...more,
   };
 }
@@ -80,6 +91,7 @@ const anyEntries = fc.uniqueArray(
     state: anyState,
     via: fc.constantFrom<BookEntry['via']>('person', 'known'),
     runs: fc.nat(9),
+    rowIds: fc.constant<string[]>([]),
     startMs: fc.constant(null),
     sentMs: fc.constantFrom(null, T0),
   }),
@@ -106,7 +118,7 @@ const anyDeltas = fc.uniqueArray(
         fc.constantFrom<'shared' | 'linked'>('shared', 'linked').map((to) => ids.map((traceId) => ({ traceId, to }))),
       ),
     })
-    .map((made): Delta => (made.sent.length === 0 ? { ...made, sentMs: null } : made)),
+    .map((made): Delta => ({ ...made, newRows: [], ...(made.sent.length === 0 ? { sentMs: null } : {}) })),
   { selector: ({ round, batch }) => `${round}/${batch}`, maxLength: 8 },
 );
 
@@ -123,6 +135,20 @@ describe('batchesOf', () => {
     expect(batchesOf(entries, ({ traceId }) => traceId === 'd', 2)).toEqual([[3]]);
     expect(batchesOf(entries, () => false, 2)).toEqual([]);
     expect(batchesOf([], () => true, 2)).toEqual([]);
+  });
+
+  test('P13: where rows are deleted one by one, a call counts rows, and a trace stays in one call', () => {
+    const rows = (count: number): { rowIds: string[] } => ({
+      rowIds: Array.from({ length: count }, (_, at) => `r${at}`),
+    });
+    const entries = [
+      entry('a', rows(3)),
+      entry('b', rows(2)),
+      entry('c', rows(1)),
+      entry('d', rows(9)),
+      entry('e', rows(1)),
+    ];
+    expect(batchesOf(entries, () => true, 5)).toEqual([[0, 1], [2], [3], [4]]);
   });
 
   test('P13: every chosen trace is in exactly one call, and no call is empty, mixed or too long', () => {

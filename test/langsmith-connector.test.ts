@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { createServer } from 'node:http';
+import { deleteOrder } from './support/delete-order.ts';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Clock } from '../src/erasure/clock.ts';
@@ -264,7 +265,7 @@ describe('against the simulator', () => {
         });
       expect((await read())?.rows).toHaveLength(3);
       orphans.habits.set({ leaveChildren: true });
-      await here.submit(gone?.projectId ?? '', gone?.traceIds ?? []);
+      await here.submit(deleteOrder(gone?.projectId ?? '', gone?.traceIds ?? []));
       orphans.advanceWeekends(1);
       expect((await read())?.rows).toHaveLength(2);
     } finally {
@@ -604,7 +605,7 @@ describe('against the simulator', () => {
       const [one] = sim.seedPeople({ project: 'chat', people: ['leaver'], tracesPerPerson: 2 });
       const ids = one?.traceIds ?? [];
       await lookup(0, keysOf('chat', ids));
-      const receipt = await store.submit(sim.project('chat').id, ids);
+      const receipt = await store.submit(deleteOrder(sim.project('chat').id, ids));
       expect(receipt).toMatchObject({ route: 'POST /api/v1/runs/delete', status: 202 });
       expect(receipt.requestId).toMatch(/./);
       expect(receipt.sentAtMs).toBeLessThanOrEqual(receipt.acknowledgedAtMs);
@@ -617,12 +618,12 @@ describe('against the simulator', () => {
       const keys = keysOf('chat', one?.traceIds ?? []);
       const some = connectSim({}, 'lsv2_traces_only');
       await lookup(0, keys, controls, some);
-      expect((await some.submit(keys[0]?.projectId ?? '', one?.traceIds ?? [])).route).toBe(
+      expect((await some.submit(deleteOrder(keys[0]?.projectId ?? '', one?.traceIds ?? []))).route).toBe(
         'POST /api/v1/runs/delete/traces',
       );
       const none = connectSim({}, 'lsv2_editor');
       await lookup(0, keys, controls, none);
-      const error = await failure(none.submit(keys[0]?.projectId ?? '', one?.traceIds ?? []));
+      const error = await failure(none.submit(deleteOrder(keys[0]?.projectId ?? '', one?.traceIds ?? [])));
       expect(error).toMatchObject({ reason: 'denied', status: 403 });
       expect(error.advice).toContain('runs:delete');
     });
@@ -639,7 +640,9 @@ describe('against the simulator', () => {
       ] as const) {
         const before = sim.ledger.list({ route: '/api/v1/runs/delete' }).length;
         sim.habits.set(habit);
-        expect((await failure(store.submit(keys[0]?.projectId ?? '', one?.traceIds ?? []))).reason).toBe(reason);
+        expect((await failure(store.submit(deleteOrder(keys[0]?.projectId ?? '', one?.traceIds ?? [])))).reason).toBe(
+          reason,
+        );
         expect(sim.ledger.list({ route: '/api/v1/runs/delete' }).length - before).toBe(1);
         sim.habits.reset();
       }
@@ -650,7 +653,7 @@ describe('against the simulator', () => {
       const ids = one?.traceIds ?? [];
       await lookup(0, keysOf('chat', ids));
       sim.habits.set({ rejectBatchWith: { ids: ids.slice(1) } });
-      expect(await failure(store.submit(sim.project('chat').id, ids))).toMatchObject({
+      expect(await failure(store.submit(deleteOrder(sim.project('chat').id, ids)))).toMatchObject({
         reason: 'rejected',
         status: 422,
       });
@@ -668,13 +671,13 @@ describe('against the simulator', () => {
     const many = Array.from({ length: 1001 }, (_, at) => `00000000-0000-4000-8000-${String(at).padStart(12, '0')}`);
     const base = { projects, window, controls: [], progress: idle };
     const asked: readonly (() => Promise<unknown> | undefined)[] = [
-      () => fresh.submit(project, []),
-      () => fresh.submit('', [id]),
-      () => fresh.submit(project, [id]),
-      () => fresh.submit(project, ['*']),
-      () => fresh.submit(project, [id.toUpperCase()]),
-      () => fresh.submit(project, [id, id]),
-      () => fresh.submit(project, many),
+      () => fresh.submit(deleteOrder(project, [])),
+      () => fresh.submit(deleteOrder('', [id])),
+      () => fresh.submit(deleteOrder(project, [id])),
+      () => fresh.submit(deleteOrder(project, ['*'])),
+      () => fresh.submit(deleteOrder(project, [id.toUpperCase()])),
+      () => fresh.submit(deleteOrder(project, [id, id])),
+      () => fresh.submit(deleteOrder(project, many)),
       () => fresh.finders[0]?.find({ ...base, terms: [] }),
       () => fresh.finders[1]?.find({ ...base, terms: terms() }),
       () => fresh.finders[0]?.find({ ...base, terms: terms('x'), projects: [] }),
@@ -688,9 +691,9 @@ describe('against the simulator', () => {
     expect(await fresh.copies([], [], idle)).toEqual({ copies: [], outOfReach: [], notExamined: [], reports: [] });
     // Read as a control, or in another project, is not read.
     await lookup(0, keysOf('chat', [id]), [control], fresh);
-    await expect(fresh.submit(control.projectId, [control.traceId])).rejects.toBeInstanceOf(GuardError);
-    await expect(fresh.submit(sim.project('agent').id, [id])).rejects.toBeInstanceOf(GuardError);
-    await fresh.submit(project, [id]);
+    await expect(fresh.submit(deleteOrder(control.projectId, [control.traceId]))).rejects.toBeInstanceOf(GuardError);
+    await expect(fresh.submit(deleteOrder(sim.project('agent').id, [id]))).rejects.toBeInstanceOf(GuardError);
+    await fresh.submit(deleteOrder(project, [id]));
   });
 
   describe('pacing', () => {
@@ -926,7 +929,7 @@ describe('against the simulator', () => {
       const errors = await Promise.allSettled([
         find(0, [canary], controls, noisy),
         find(1, [canary], controls, noisy),
-        noisy.submit(traces[0]?.projectId ?? '', one?.traceIds ?? []),
+        noisy.submit(deleteOrder(traces[0]?.projectId ?? '', one?.traceIds ?? [])),
         noisy.projects(idle),
       ]);
       for (const result of errors) {
@@ -1224,7 +1227,7 @@ describe('on the wire', () => {
           ? json(response, page([v2Run()]))
           : json(response, body, status, { 'x-request-id': 'd-1' });
       await find(store);
-      const receipt = await store.submit(P1, [T1]);
+      const receipt = await store.submit(deleteOrder(P1, [T1]));
       expect(receipt).toMatchObject({ status, requestId: 'd-1', route: 'POST /api/v1/runs/delete' });
       expect(seen.at(-1)?.body).toEqual({ session_id: P1, trace_ids: [T1] });
     }
@@ -1233,7 +1236,7 @@ describe('on the wire', () => {
       answer = ({ url: path }, response) =>
         path.includes('query') ? json(response, page([v2Run()])) : json(response, body, 202);
       await find(store);
-      expect((await failure(store.submit(P1, [T1]))).reason).toBe('contract-broken');
+      expect((await failure(store.submit(deleteOrder(P1, [T1])))).reason).toBe('contract-broken');
     }
   });
 
@@ -1244,9 +1247,9 @@ describe('on the wire', () => {
         ? json(response, page([v2Run()]))
         : json(response, { message: 'ok', deleted_count: 5 }, 202);
     await find(store);
-    await store.submit(P1, [T1]);
+    await store.submit(deleteOrder(P1, [T1]));
     const calls = seen.length;
-    const error = await failure(store.submit(P1, [T1]));
+    const error = await failure(store.submit(deleteOrder(P1, [T1])));
     expect(error.advice).toContain('switched off');
     expect(seen).toHaveLength(calls);
   });

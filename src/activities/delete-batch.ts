@@ -9,7 +9,7 @@ import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
 import { deltaName, jitterOf } from './figures.ts';
 import { Inconclusive, Reader } from './reader.ts';
-import { wholeTraces } from './resolve-ids.ts';
+import { rowIdsOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
 /**
@@ -39,7 +39,8 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   const sorted = await ownersNow(deps, input, run, { book, entries, nowMs });
   // What the store has acknowledged in this very call is not sent again because we could not write that down.
   const acknowledged = new Set(earlier?.acknowledgedMs == null ? [] : earlier.sent);
-  const sent = sorted.ours.map(({ traceId }) => traceId).filter((traceId) => !acknowledged.has(traceId));
+  const traces = sorted.ours.filter(({ traceId }) => !acknowledged.has(traceId));
+  const sent = traces.map(({ traceId }) => traceId);
   const delta: Delta = {
     round: input.round,
     batch: input.batch,
@@ -49,22 +50,30 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     sent: [...new Set([...(earlier?.sent ?? []), ...sent])],
     absent: sorted.absent.map(({ traceId }) => traceId),
     pulled: sorted.pulled.map(({ entry, to }) => ({ traceId: entry.traceId, to })),
+    newRows: sorted.newRows,
   };
   let receipt: Receipt | null = null;
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
-    await run.lastWord();
-    receipt = await deps.store.submit(projectId, sent);
+    const { lastWord, progress } = run;
+    receipt = await deps.store.submit({ projectId, traces, lastWord, progress });
   }
   const sentMs = receipt?.sentAtMs ?? delta.sentMs;
   const settledAtMs = sentMs === null ? null : settledAfter(deps.store.traits.rhythm, sentMs);
+  const refused = new Set(receipt?.refused ?? []);
+  const told = [...acknowledged, ...(receipt === null ? [] : sent.filter((traceId) => !refused.has(traceId)))];
   await deps.vault.put(
     input.requestId,
     name,
-    deltaSchema.parse({ ...delta, sentMs, acknowledgedMs: receipt?.acknowledgedAtMs ?? delta.acknowledgedMs }),
+    deltaSchema.parse({
+      ...delta,
+      sentMs,
+      acknowledgedMs: receipt?.acknowledgedAtMs ?? delta.acknowledgedMs,
+      // What an earlier try sent without an answer may have arrived; what was refused alone did not.
+      sent: delta.sent.filter((traceId) => !refused.has(traceId)),
+    }),
   );
-  const told = receipt === null ? [...acknowledged] : [...acknowledged, ...sent];
   await run.note('submit', {
     kind: 'submit',
     at: recordedInstant(receipt?.acknowledgedAtMs ?? nowMs),
@@ -81,6 +90,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     settledAt: optionalInstant(settledAtMs),
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
+    ...(refused.size === 0 ? {} : { refused: refused.size }),
     reports: sorted.reader.reports.map(recordedRead),
   });
   return {
@@ -89,6 +99,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     submitted: told.length,
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
+    ...(refused.size === 0 ? {} : { refused: refused.size }),
     settledAtMs,
     nextCheckAtMs: settledAtMs === null ? null : settledAtMs + jitterOf(deps, input.requestId),
   };
@@ -105,9 +116,12 @@ async function earlierTry(deps: LaneDeps, requestId: string, name: string): Prom
 }
 
 interface Sorted {
+  /** With the rows that they have now. */
   readonly ours: readonly BookEntry[];
   readonly absent: readonly BookEntry[];
   readonly pulled: readonly { readonly entry: BookEntry; readonly to: 'shared' | 'linked' }[];
+  /** Rows that the manifest does not know, by trace; only where the store deletes by rows. */
+  readonly newRows: Delta['newRows'];
   readonly reader: Reader;
 }
 
@@ -127,6 +141,7 @@ async function ownersNow(
   const ours: BookEntry[] = [];
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
+  const newRows: Delta['newRows'] = [];
   for (const entry of entries) {
     const rows = present.get(entryKey(entry));
     if (rows === undefined) {
@@ -138,9 +153,16 @@ async function ownersNow(
     // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root.
     else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
       pulled.push({ entry, to: 'linked' });
-    else ours.push(entry);
+    else if (deps.store.traits.deletesBy === 'trace') ours.push(entry);
+    else {
+      const rowIds = rowIdsOf(rows);
+      const known = new Set(entry.rowIds);
+      const more = rowIds.filter((id) => !known.has(id));
+      if (more.length > 0) newRows.push({ traceId: entry.traceId, rowIds: more });
+      ours.push({ ...entry, rowIds });
+    }
   }
-  return { ours, absent, pulled, reader };
+  return { ours, absent, pulled, newRows, reader };
 }
 
 function positionOf(book: Book, projectId: string): number | null {

@@ -5,8 +5,10 @@ import type { StepInput } from '../erasure/steps.ts';
 import {
   StoreError,
   type Control,
+  type Copy,
   type Finder,
   type Located,
+  type LooseRow,
   type LookupRoute,
   type Progress,
   type Project,
@@ -15,6 +17,7 @@ import {
   type Row,
   type SearchTerm,
   type TraceKey,
+  type TraceRef,
   type Window,
 } from '../stores/port.ts';
 import { subjectDigest } from '../vault/keys.ts';
@@ -81,6 +84,7 @@ export class Reader {
   readonly window: Window;
   controls: readonly Control[] = [];
   silentProjects = 0;
+  private readonly loose = new Map<string, LooseRow>();
   private readonly deps: LaneDeps;
   private readonly requestId: string;
   private readonly variants: SubjectVariants;
@@ -162,7 +166,7 @@ export class Reader {
    * @param runsThere see `LookupQuery`.
    * @returns null when the route has ended for good.
    */
-  lookup(route: LookupRoute, traces: readonly TraceKey[], runsThere = 0): Promise<readonly Row[] | null> {
+  lookup(route: LookupRoute, traces: readonly TraceRef[], runsThere = 0): Promise<readonly Row[] | null> {
     if (traces.length === 0) return Promise.resolve([]);
     const { window, progress } = this;
     return this.controlled(route.name, (controls) => route.lookup({ traces, window, controls, runsThere, progress }));
@@ -186,7 +190,7 @@ export class Reader {
    * Which of the traces are readable through any route (P4): each further route is asked only for those that the
    * earlier ones did not show.
    */
-  async present(traces: readonly TraceKey[]): Promise<Map<string, Row[]>> {
+  async present(traces: readonly TraceRef[]): Promise<Map<string, Row[]>> {
     const present = new Map<string, Row[]>();
     let routes = 0;
     for (const route of this.deps.store.lookups) {
@@ -214,6 +218,16 @@ export class Reader {
       if (match) traces.set(entryKey({ projectId, traceId }), { projectId, traceId });
     }
     return traces;
+  }
+
+  /** Data of the subject's, by exact value (P15), that the searches so far showed beside the traces. */
+  looseCopies(): readonly Copy[] {
+    return [...this.loose.values()].map(({ kind, id }) => ({ kind, id, traceId: '' }));
+  }
+
+  private noteLoose(row: LooseRow): void {
+    const match = row.persons.some(({ kind, text }) => this.variants.get(kind)?.has(text) ?? false);
+    if (match) this.loose.set(`${row.kind}/${row.id}`, row);
   }
 
   /** Kinds of the request's identifiers by which the rows of a search show the subject. */
@@ -275,7 +289,10 @@ export class Reader {
       const seen = result.controlsSeen.filter(Boolean).length;
       const tally = this.controlTally.get(name) ?? { asked: 0, seen: 0 };
       this.controlTally.set(name, { asked: tally.asked + controls.length, seen: tally.seen + seen });
-      if (seen === controls.length) return result.rows;
+      if (seen === controls.length) {
+        for (const row of result.loose ?? []) this.noteLoose(row);
+        return result.rows;
+      }
       if (replaced === REPLACEMENTS) {
         throw new Inconclusive(`${name} saw ${seen} of ${controls.length} live traces of others: it may be blind`);
       }

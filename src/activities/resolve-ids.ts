@@ -20,7 +20,7 @@ import {
   recordedRead,
   recordedWindow,
 } from '../evidence/record.ts';
-import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
+import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, figuresOf, jitterOf } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
@@ -85,7 +85,11 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const known = await sortKnownIds(deps, reader, input, projects);
   const candidates = new Map([...found.traces, ...known.traces]);
   const whole = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
-  const entries = classify(reader, candidates, whole, { foundByPerson: found.traces, consent: input.acceptUnlabelled });
+  const entries = classify(reader, candidates, whole, {
+    foundByPerson: found.traces,
+    consent: input.acceptUnlabelled,
+    keepRows: store.traits.deletesBy === 'row',
+  });
   const knownIds = known.ids.map((id) => ({
     ...id.known,
     foreign: id.traces.some((trace) => entries.foreign.has(entryKey(trace))),
@@ -110,7 +114,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     baselineKinds: [...found.kinds],
     entries: entries.book,
     known: knownIds,
-    copies: newCopies(deps, copies.copies),
+    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()]),
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
@@ -273,7 +277,7 @@ async function sortKnownIds(
 export async function wholeTraces(
   deps: LaneDeps,
   reader: Reader,
-  traces: readonly TraceKey[],
+  traces: readonly TraceRef[],
   runsThere = 0,
 ): Promise<ReadonlyMap<string, readonly Row[]>> {
   const whole = new Map<string, Row[]>();
@@ -288,12 +292,22 @@ export async function wholeTraces(
   return whole;
 }
 
+/** The store's ids of rows, each once. */
+export function rowIdsOf(rows: readonly Row[]): string[] {
+  return [...new Set(rows.map(({ runId }) => runId))];
+}
+
 /** Decides for each trace whether it may be deleted. */
 export function classify(
   reader: Reader,
   candidates: ReadonlyMap<string, TraceKey>,
   whole: ReadonlyMap<string, readonly Row[]>,
-  options: { readonly foundByPerson: ReadonlyMap<string, TraceKey>; readonly consent: number },
+  options: {
+    readonly foundByPerson: ReadonlyMap<string, TraceKey>;
+    readonly consent: number;
+    /** Whether the store deletes by rows, so that their ids must be kept. */
+    readonly keepRows: boolean;
+  },
 ): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
   const book: BookEntry[] = [];
   const foreign = new Set<string>();
@@ -306,6 +320,7 @@ export function classify(
       state: 'pending',
       via: options.foundByPerson.has(key) ? 'person' : 'known',
       runs: new Set(rows.map(({ runId }) => runId)).size,
+      rowIds: options.keepRows ? rowIdsOf(rows) : [],
       startMs: starts.length === 0 ? null : Math.min(...starts),
       sentMs: null,
     };
@@ -343,14 +358,15 @@ function clocksAgree(reader: Reader): boolean {
   }
 }
 
-/** Copies just found: those that go with their trace are looked at again at the end. */
+/** Copies just found: those that go with their trace, or that we erase, are looked at again at the end. */
 export function newCopies(deps: LaneDeps, copies: readonly Copy[]): BookCopy[] {
-  const withTrace = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.goesWithTrace ? [copy.kind] : [])));
+  const open = (copy: CopyTrait): boolean => copy.goesWithTrace || copy.erasable === true;
+  const lookedAgain = new Set(deps.store.traits.copyMap.flatMap((copy) => (open(copy) ? [copy.kind] : [])));
   return copies.map(({ kind, id, traceId }) => ({
     kind,
     id,
     traceId,
-    state: withTrace.has(kind) ? 'inconclusive' : 'manual',
+    state: lookedAgain.has(kind) ? 'inconclusive' : 'manual',
   }));
 }
 

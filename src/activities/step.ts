@@ -21,7 +21,7 @@ export interface StepRun {
    * Asks the server, just before what can't be undone, whether this very try of the step is still wanted: a hold or an
    * abandon reaches a running step with its next heartbeat only, which is seconds later (P27).
    */
-  lastWord(): Promise<void>;
+  readonly lastWord: () => Promise<void>;
   /** Writes one entry of this step to the record. */
   note(what: string, entry: RecordEntry): Promise<void>;
 }
@@ -54,8 +54,10 @@ export async function runStep<Answer>(
     note: (what, entry) =>
       deps.records.append(input.requestId, input.connection, `${input.step}-${info.attempt}-${what}`, entry),
   };
+  let leave: (() => void) | undefined;
   try {
     run.progress();
+    leave = await deps.store.board?.(run.progress);
     return await perform(run);
   } catch (error) {
     if (error instanceof CancelledFailure) throw error;
@@ -90,6 +92,7 @@ export async function runStep<Answer>(
     });
     return trouble;
   } finally {
+    leave?.();
     clearInterval(beat);
   }
 }

@@ -19,12 +19,12 @@ import {
   recordedRead,
   recordedWindow,
 } from '../evidence/record.ts';
-import type { Project, Row, TraceKey } from '../stores/port.ts';
+import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, deltasAmong, figuresOf, jitterOf } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
-import { classify, newCopies, placesOf, wholeTraces } from './resolve-ids.ts';
+import { classify, newCopies, placesOf, rowIdsOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
 /**
@@ -142,6 +142,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
       rows: present.get(entryKey(entry)),
       settled,
       lost: lostKeys.has(entryKey(entry)),
+      keepRows: store.traits.deletesBy === 'row',
     }),
   );
   const old = new Set(entries.map(entryKey));
@@ -150,6 +151,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     foundByPerson: withoutKnown(fresh, known.traces),
     // Consent was given for what the plan showed.
     consent: 0,
+    keepRows: store.traits.deletesBy === 'row',
   });
   const next: Book = {
     ...(await withCopiesOf(deps, scene, newcomers.book, present)),
@@ -172,17 +174,19 @@ async function withCopiesOf(
   newcomers: readonly BookEntry[],
   present: ReadonlyMap<string, readonly Row[]>,
 ): Promise<Book> {
-  if (newcomers.length === 0) return book;
+  const known = new Set(book.copies.map(({ kind, id }) => `${kind}/${id}`));
+  const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
+  const loose = newCopies(deps, reader.looseCopies().filter(isNew));
+  if (newcomers.length === 0) return loose.length === 0 ? book : { ...book, copies: [...book.copies, ...loose] };
   const traces = newcomers.map(({ projectId, traceId }) => ({ projectId, traceId }));
   const rows = traces.flatMap((trace) => present.get(entryKey(trace)) ?? []);
   const found = await deps.store.copies(traces, rows, run.progress);
   reader.reports.push(...found.reports);
-  const known = new Set(book.copies.map(({ kind, id }) => `${kind}/${id}`));
-  const fresh = found.copies.filter(({ kind, id }) => !known.has(`${kind}/${id}`));
+  const fresh = found.copies.filter(isNew);
   const outOfReach = found.outOfReach.reduce((sum, { count }) => sum + count, 0);
   return {
     ...book,
-    copies: [...book.copies, ...newCopies(deps, fresh)],
+    copies: [...book.copies, ...loose, ...newCopies(deps, fresh)],
     // Most likely the same ones again: they are counted per connection, not per trace.
     outOfReach: Math.max(book.outOfReach, outOfReach),
     notExamined: [...new Set([...book.notExamined, ...found.notExamined.map(({ kind }) => kind)])],
@@ -197,6 +201,7 @@ function entryAfterRead(
     readonly rows: readonly Row[] | undefined;
     readonly settled: boolean;
     readonly lost: boolean;
+    readonly keepRows: boolean;
   },
 ): BookEntry {
   if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
@@ -207,7 +212,8 @@ function entryAfterRead(
   const owner = reader.owner(read.rows);
   // What now carries only others, or others too, is theirs and no survivor (P14).
   if (owner === 'others' || owner === 'mixed') return { ...entry, state: 'shared' };
-  return { ...entry, state: entry.sentMs !== null && read.settled ? 'survived' : 'pending' };
+  const rowIds = read.keepRows ? [...new Set([...entry.rowIds, ...rowIdsOf(read.rows)])] : entry.rowIds;
+  return { ...entry, rowIds, state: entry.sentMs !== null && read.settled ? 'survived' : 'pending' };
 }
 
 function judge(
@@ -397,6 +403,10 @@ async function finished(deps: LaneDeps, book: Book, run: StepRun): Promise<Book>
   });
   const open = book.copies.filter(({ state }) => state === 'inconclusive');
   if (open.length === 0) return { ...book, entries };
+  const erasable = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.erasable === true ? [copy.kind] : [])));
+  const ours = open.filter(({ kind }) => erasable.has(kind));
+  // After everything else: some copies are what leads to the traces.
+  if (ours.length > 0) await deps.store.eraseCopies?.(ours, run.lastWord, run.progress);
   const { left } = await deps.store.lookupCopies(open, run.progress);
   const leftKeys = new Set(left.map(({ kind, id }) => `${kind}/${id}`));
   const copies = book.copies.map((copy): BookCopy => {

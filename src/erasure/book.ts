@@ -13,6 +13,8 @@ const entrySchema = z.strictObject({
   via: z.enum(['person', 'known']),
   /** Runs when it was first read. */
   runs: z.int(),
+  /** The store's ids of its rows, all that were ever read; only where the store deletes by rows. */
+  rowIds: z.array(z.string()).default([]),
   startMs: z.number().nullable(),
   /** When it was last sent to the store for deletion, acknowledged or not; virtual epoch milliseconds. */
   sentMs: z.number().nullable(),
@@ -80,6 +82,8 @@ export const deltaSchema = z.strictObject({
   sent: z.array(z.string()),
   absent: z.array(z.string()),
   pulled: z.array(z.strictObject({ traceId: z.string(), to: z.enum(['shared', 'linked']) })),
+  /** Rows read just before the call that the manifest did not name, by trace. */
+  newRows: z.array(z.strictObject({ traceId: z.string(), rowIds: z.array(z.string()) })).default([]),
 });
 export type Delta = z.infer<typeof deltaSchema>;
 
@@ -87,7 +91,10 @@ export function entryKey(entry: { readonly projectId: string; readonly traceId: 
   return `${entry.projectId}/${entry.traceId}`;
 }
 
-/** Groups entries into delete calls: one project each, at most `most` traces. */
+/**
+ * Groups entries into delete calls: one project each, at most `most` ids. A trace whose rows alone are more makes a call of
+ * its own, which the connector splits.
+ */
 export function batchesOf(
   entries: readonly BookEntry[],
   chosen: (entry: BookEntry) => boolean,
@@ -102,7 +109,18 @@ export function batchesOf(
   }
   return [...byProject.values()].flatMap((indexes) => {
     const calls: number[][] = [];
-    for (let from = 0; from < indexes.length; from += most) calls.push(indexes.slice(from, from + most));
+    let room = 0;
+    for (const index of indexes) {
+      const ids = Math.max(1, entries[index]?.rowIds.length ?? 0);
+      const call = calls.at(-1);
+      if (call === undefined || ids > room) {
+        calls.push([index]);
+        room = most;
+      } else {
+        call.push(index);
+      }
+      room -= ids;
+    }
     return calls;
   });
 }
@@ -168,6 +186,10 @@ export function mergeDeltas(book: Book, deltas: readonly Delta[], round: number)
     for (const { traceId, to } of delta.pulled) {
       const entry = at(traceId);
       if (entry !== undefined) entry.state = to;
+    }
+    for (const { traceId, rowIds } of delta.newRows) {
+      const entry = at(traceId);
+      if (entry !== undefined) entry.rowIds = [...new Set([...entry.rowIds, ...rowIds])];
     }
   }
   return { ...book, entries: [...entries.values()], mergedRound: round };

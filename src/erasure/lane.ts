@@ -168,9 +168,12 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
 
 export function deleted(lane: LaneState, answer: DeleteAnswer): LaneState {
   const nextBatch = lane.nextBatch + 1;
+  const refused = answer.refused ?? 0;
+  const text = `the store refused ${formatTraces(refused)} of a batch and took the others; they stay and are tried again next round; see the record for the request id`;
   const next: LaneState = {
     ...healed(lane),
     nextBatch,
+    ...(refused === 0 ? {} : { flag: raised(lane, 'rejected', text, answer.atMs) }),
     settledAtMs: latest(lane.settledAtMs, answer.settledAtMs),
     nextCheckAtMs: latest(lane.nextCheckAtMs, answer.nextCheckAtMs),
   };

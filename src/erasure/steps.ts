@@ -112,6 +112,8 @@ export interface DeleteAnswer {
   readonly absent: number;
   /** Ids pulled because owner or project had changed (P14). */
   readonly pulled: number;
+  /** Ids that the store refused by themselves while it took the others; absent: none. */
+  readonly refused?: number;
   /** From when a read may count for these ids, virtual epoch milliseconds; null when nothing was submitted. */
   readonly settledAtMs: number | null;
   /** When the lane should read, jitter included; null when nothing was submitted. */

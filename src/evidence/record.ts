@@ -77,6 +77,8 @@ const readReportSchema = z.strictObject({
   purpose: z.enum(['find', 'lookup', 'locate', 'controls', 'copies']),
   calls: count,
   rows: count,
+  /** People for whom the read was made at once; absent: one. */
+  people: count.optional(),
   window: windowSchema,
   controlsAsked: count,
   controlsSeen: count,
@@ -187,6 +189,8 @@ const submitEntrySchema = z.strictObject({
   absent: count,
   /** Ids pulled because owner or project had changed (P14). */
   pulled: count,
+  /** Ids that the store refused by themselves while it took the others of the call. */
+  refused: count.optional(),
   /** The reads just before the call. */
   reports: z.array(readReportSchema),
 });

@@ -1,4 +1,15 @@
-import type { Control, FindQuery, Progress, Read, Row, SearchTerm, TraceStore, Window } from './port.ts';
+import type {
+  Control,
+  DeleteOrder,
+  FindQuery,
+  Progress,
+  Read,
+  Row,
+  SearchTerm,
+  TraceRef,
+  TraceStore,
+  Window,
+} from './port.ts';
 import { StoreError } from './port.ts';
 
 /** Thrown when a caller asks a connection for something that no erasure may do. A defect of ours, never the store's. */
@@ -30,7 +41,8 @@ const MOST_REMEMBERED = 200_000;
 
 /**
  * Lets only harmless questions and narrow deletions through to a store (P13): no empty list, no open window, no id that
- * does not look like one, and no deletion of a trace that this connection has not itself read in that very project.
+ * does not look like one, and no deletion of a trace that this connection has not itself read in that very project. Where
+ * a store deletes row by row, exactly the rows that the latest look-up showed of each trace: no part of a trace, no span id.
  * Being a control is not being read: controls' own rows never come back from a read.
  *
  * @throws GuardError from every method, before any call to the store.
@@ -38,6 +50,8 @@ const MOST_REMEMBERED = 200_000;
 export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
   const { traits } = inner;
   const seen = new Set<string>();
+  /** Rows of each trace by the latest look-up through each route; only where traces are deleted row by row. */
+  const wholes = new Map<string, Map<string, ReadonlySet<string>>>();
 
   function remember<R extends Read>(read: R): R {
     for (const row of read.rows) note(row);
@@ -51,9 +65,20 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
     }
     for (const oldest of seen) {
       seen.delete(oldest);
+      wholes.delete(oldest);
       break;
     }
     seen.add(key);
+  }
+  function rememberWhole(route: string, asked: readonly TraceRef[], rows: readonly Row[]): void {
+    if (traits.deletesBy === 'trace') return;
+    const byTrace = new Map(asked.map(({ projectId, traceId }) => [`${projectId} ${traceId}`, new Set<string>()]));
+    for (const { projectId, traceId, runId } of rows) byTrace.get(`${projectId} ${traceId}`)?.add(runId);
+    for (const [key, rowIds] of byTrace) {
+      if (rowIds.size === 0 && !wholes.has(key)) continue;
+      const routes = wholes.get(key) ?? new Map<string, ReadonlySet<string>>();
+      wholes.set(key, routes.set(route, rowIds));
+    }
   }
   const id = (value: string, what: string): void => {
     if (!traits.idPattern.test(value)) throw new GuardError(`${what} does not look like an id of ${traits.store}`);
@@ -95,7 +120,9 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
         for (const { projectId } of query.traces) notEmpty([projectId], 'a project id');
         bounded(query.window);
         controls(query.controls);
-        return remember(await route.lookup(query));
+        const read = remember(await route.lookup(query));
+        rememberWhole(route.name, query.traces, read.rows);
+        return read;
       },
     })),
     locate: async (query) => {
@@ -124,29 +151,75 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
       if (copies.length === 0) return { left: [], reports: [] };
       return inner.lookupCopies(copies, progress);
     },
-    submit: async (projectId, traceIds) => {
-      if (killSwitch.tripped !== null) {
-        throw new StoreError({
-          reason: 'rejected',
-          route: 'delete',
-          status: null,
-          requestId: null,
-          advice: `deletes of this connection are switched off: ${killSwitch.tripped}. Restart the worker once it is explained`,
-        });
-      }
+    ...(inner.eraseCopies === undefined
+      ? {}
+      : {
+          eraseCopies: async (copies, lastWord, progress) => {
+            notEmpty(copies, 'copies to erase');
+            const erasable = traits.copyMap.filter((copy) => copy.erasable === true).map(({ kind }) => kind);
+            if (copies.some(({ kind, id: copyId }) => copyId === '' || !erasable.includes(kind))) {
+              throw new GuardError('a copy that this store does not erase by itself');
+            }
+            if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
+            return (inner.eraseCopies as NonNullable<TraceStore['eraseCopies']>)(copies, lastWord, progress);
+          },
+        }),
+    ...(inner.board === undefined
+      ? {}
+      : { board: (progress: Progress) => (inner.board as NonNullable<TraceStore['board']>)(progress) }),
+    submit: async (order) => {
+      const { projectId, traces } = order;
+      const traceIds = traces.map(({ traceId }) => traceId);
       notEmpty([projectId], 'the project');
       ids(traceIds, 'traces to delete');
-      if (traceIds.length > traits.mostIdsPerDelete) {
-        throw new GuardError(`more than ${traits.mostIdsPerDelete} traces in one delete`);
-      }
       if (new Set(traceIds).size !== traceIds.length) throw new GuardError('a trace is named twice in one delete');
       const unread = traceIds.filter((traceId) => !seen.has(`${projectId} ${traceId}`)).length;
       if (unread > 0) {
         throw new GuardError(`${unread} of ${traceIds.length} traces were not read in this project by this connection`);
       }
-      return inner.submit(projectId, traceIds);
+      const named = traits.deletesBy === 'trace' ? traceIds.length : countRows(order);
+      // A trace that has more rows than one call takes goes by itself, and the connector splits it.
+      if (named > traits.mostIdsPerDelete && traceIds.length > 1) {
+        throw new GuardError(`more than ${traits.mostIdsPerDelete} ids in one delete`);
+      }
+      const lastWord = async (): Promise<void> => {
+        await order.lastWord();
+        if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
+      };
+      if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
+      return inner.submit({ ...order, lastWord });
     },
   };
+
+  /** Checks that every trace goes whole and with nothing else (P13). @returns the rows named. */
+  function countRows({ projectId, traces }: DeleteOrder): number {
+    let named = 0;
+    for (const { traceId, rowIds = [] } of traces) {
+      ids(rowIds, 'rows to delete');
+      const asked = new Set(rowIds);
+      if (asked.size !== rowIds.length) throw new GuardError('a row is named twice in one delete');
+      const read = new Set([...(wholes.get(`${projectId} ${traceId}`)?.values() ?? [])].flatMap((rows) => [...rows]));
+      const strange = rowIds.filter((rowId) => !read.has(rowId)).length;
+      if (strange > 0) throw new GuardError(`${strange} of ${rowIds.length} rows were not read as rows of their trace`);
+      if (asked.size < read.size) {
+        throw new GuardError(
+          `only ${asked.size} of the ${read.size} rows of a trace: the others would stay, without it`,
+        );
+      }
+      named += rowIds.length;
+    }
+    return named;
+  }
+}
+
+function switchedOff(why: string): StoreError {
+  return new StoreError({
+    reason: 'rejected',
+    route: 'delete',
+    status: null,
+    requestId: null,
+    advice: `deletes of this connection are switched off: ${why}. Restart the worker once it is explained`,
+  });
 }
 
 function notEmpty(values: readonly unknown[], what: string): void {

@@ -30,7 +30,7 @@ export function parseJson(text: string): unknown {
 export type Turn = () => Promise<() => void>;
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'DELETE';
   /** Below the base URL. May hold ids: it appears in no error and no log. */
   readonly path: string;
   /** Method and path without ids, for errors, logs and the record. */
@@ -42,6 +42,8 @@ export interface HttpRequest {
   readonly read: boolean;
   /** Asked before each attempt. */
   readonly turn?: Turn;
+  /** Awaited after the turn, before the first byte; when it throws, nothing is sent and its error is passed on. */
+  readonly lastWord?: (() => Promise<void>) | undefined;
   /** Called while the answer is awaited; when it throws, the call is cut and its error passed on. */
   readonly progress?: Progress;
 }
@@ -105,6 +107,7 @@ export function createHttp(options: HttpOptions): HttpClient {
 
   async function attempt(request: HttpRequest, attempts: number): Promise<HttpAnswer> {
     const done = await request.turn?.();
+    let sentAtMs: number;
     const controller = new AbortController();
     const stops: unknown[] = [];
     const timer = setTimeout(() => {
@@ -118,8 +121,12 @@ export function createHttp(options: HttpOptions): HttpClient {
         controller.abort();
       }
     }, PULSE_MS);
-    const sentAtMs = virtualNow(options.clock);
     try {
+      await request.lastWord?.().catch((error: unknown) => {
+        stops.push(error);
+        throw error;
+      });
+      sentAtMs = virtualNow(options.clock);
       const response = await fetchOnce(urlOf(options.baseUrl, request), {
         method: request.method,
         redirect: 'manual',

@@ -33,6 +33,7 @@ export interface CopyMarks {
 export interface Row {
   readonly projectId: string;
   readonly traceId: string;
+  /** The store's own id of this row: what a store that deletes by rows takes (`StoreTraits.deletesBy`). */
   readonly runId: string;
   /** Epoch milliseconds; null when the store does not say. */
   readonly startMs: number | null;
@@ -73,8 +74,12 @@ export interface ReadReport {
   /** Route template, for instance `POST /api/v2/runs/query`. */
   readonly route: string;
   readonly purpose: 'find' | 'lookup' | 'locate' | 'controls' | 'copies';
+  /** Calls made; when the read was shared, those of all its people together. */
   readonly calls: number;
+  /** Rows read for this person. */
   readonly rows: number;
+  /** People for whom this read was made at once (P20); absent: one. */
+  readonly people?: number | undefined;
   readonly window: Window | null;
   readonly controlsAsked: number;
   readonly controlsSeen: number;
@@ -86,10 +91,21 @@ export interface ReadReport {
   readonly sunset: string | null;
 }
 
+/** Data of a person that belongs to no trace, so that no deletion by trace reaches it. */
+export interface LooseRow {
+  /** As in the traits' copy map, for instance `logs-without-trace`. */
+  readonly kind: string;
+  /** The store's own stable id, unique within its kind. */
+  readonly id: string;
+  readonly persons: readonly PersonValue[];
+}
+
 /** Outcome of one read through one route. It is complete: every page was read, or the read threw. */
 export interface Read {
   /** The controls' own rows are not among them. */
   readonly rows: readonly Row[];
+  /** What a search showed beside the traces. Absent: this route shows nothing of the kind. */
+  readonly loose?: readonly LooseRow[];
   /** For each control asked for, in order, whether this read saw it. */
   readonly controlsSeen: readonly boolean[];
   readonly report: ReadReport;
@@ -100,9 +116,15 @@ export type Progress = () => void;
 
 export interface FindQuery {
   readonly projects: readonly Project[];
+  /** Of one person, or of several at once where the traits allow it: `variants` then holds the spellings of all. */
   readonly terms: readonly SearchTerm[];
   readonly window: Window;
   readonly controls: readonly Control[];
+  /**
+   * Rows after which a search gives up with `TooManyRows`, so that one person with very many rows does not keep those
+   * waiting who share the call. Default: no bound.
+   */
+  readonly mostRows?: number;
   readonly progress: Progress;
 }
 
@@ -118,8 +140,18 @@ export interface TraceKey {
   readonly traceId: string;
 }
 
+/** A trace together with the store's ids of its rows, as far as they were ever read. */
+export interface TraceRef extends TraceKey {
+  /** Absent or empty for stores that delete by trace, and before the rows were read. */
+  readonly rowIds?: readonly string[];
+}
+
 export interface LookupQuery {
-  readonly traces: readonly TraceKey[];
+  /**
+   * Where rows can lose their trace (`StoreTraits.deletesBy` is `row`), the row ids are looked for as well; a row that
+   * is found by its id alone, and stands in no other trace, is given back under the trace that it was asked for with.
+   */
+  readonly traces: readonly TraceRef[];
   readonly window: Window;
   readonly controls: readonly Control[];
   /** Runs that the traces have together, where they are thought to be there. Only spares calls. */
@@ -187,6 +219,19 @@ export interface CopiesFound {
   readonly reports: readonly ReadReport[];
 }
 
+/** What one delete call is to delete: explicit ids that were read, of one project (P13). */
+export interface DeleteOrder {
+  readonly projectId: string;
+  /** At most `mostIdsPerDelete` ids. With `deletesBy: 'row'` each names every row of its trace that was read. */
+  readonly traces: readonly TraceRef[];
+  /**
+   * Awaited when everything else is done and the call is about to leave: after the wait for a turn, before the first
+   * byte. When it throws, nothing is sent and its error is passed on (P27).
+   */
+  readonly lastWord: () => Promise<void>;
+  readonly progress: Progress;
+}
+
 /** The store's acknowledgement. It proves that the request arrived, nothing else (P2). */
 export interface Receipt {
   /** Virtual epoch milliseconds just before the call left. */
@@ -195,6 +240,10 @@ export interface Receipt {
   readonly route: string;
   readonly status: number;
   readonly requestId: string | null;
+  /** Traces that the store refused by themselves, while it took the others of the call; absent: none. */
+  readonly refused?: readonly string[];
+  /** People whose traces went with the same call; absent: one. */
+  readonly people?: number | undefined;
 }
 
 /** One line of `lethe doctor`. */
@@ -212,14 +261,34 @@ export interface CopyTrait {
   readonly examined: boolean;
   /** Whether it goes with its trace, according to the vendor: then it is looked at again at the end. */
   readonly goesWithTrace: boolean;
+  /**
+   * Whether `eraseCopies` erases it, by a call that names that copy alone (P22), once its traces are proven gone.
+   * Default: no.
+   */
+  readonly erasable?: boolean;
 }
 
 /** Facts about a store, as data. */
 export interface StoreTraits {
   readonly store: string;
-  /** What an id of a trace or run looks like after `normaliseId`. */
+  /** What an id of a trace or row looks like after `normaliseId`. */
   readonly idPattern: RegExp;
+  /**
+   * What a delete call names. `trace`: the trace's id, and the store removes its rows. `row`: every row by itself, so
+   * that a trace is only deleted whole when all of them are named.
+   */
+  readonly deletesBy: 'trace' | 'row';
+  /** Most ids, of the sort that `deletesBy` says, in one delete call. */
   readonly mostIdsPerDelete: number;
+  /**
+   * What a page token stands for. With `offset` a page shifts when rows before it vanish: no searches of several people
+   * are combined there (P20).
+   */
+  readonly pageTokens: 'cursor' | 'keyset' | 'offset';
+  /** Most spellings, of all people together, in one combined search; 1: searches are never combined. */
+  readonly mostSpellingsPerFind: number;
+  /** Most rows one page brings, for plans and the bench. */
+  readonly pageSize: number;
   readonly rhythm: Rhythm;
   /** How long a written run may stay invisible, milliseconds. */
   readonly readLagMs: number;
@@ -251,8 +320,34 @@ export interface TraceStore {
     copies: readonly Copy[],
     progress: Progress,
   ): Promise<{ readonly left: readonly Copy[]; readonly reports: readonly ReadReport[] }>;
-  /** Deletes by explicit ids of one project only; at most `mostIdsPerDelete` of them. */
-  submit(projectId: string, traceIds: readonly string[]): Promise<Receipt>;
+  /**
+   * Erases copies whose trait says `erasable`, each by a call that names it alone. Absent: this store has none such.
+   * What is left is seen by `lookupCopies`; a call that answers proves nothing.
+   */
+  eraseCopies?(
+    copies: readonly Copy[],
+    lastWord: () => Promise<void>,
+    progress: Progress,
+  ): Promise<{ readonly reports: readonly ReadReport[] }>;
+  /** Deletes by explicit ids of one project only. */
+  submit(order: DeleteOrder): Promise<Receipt>;
+  /**
+   * A step says that it begins, by the `progress` that its calls will carry, and at the end calls the function it was
+   * given. Steps that begin together have their calls put together. Absent: nothing is shared.
+   */
+  board?(progress: Progress): Promise<() => void>;
+}
+
+/** Thrown by a search that was bounded (`FindQuery.mostRows`) and would have read more. */
+export class TooManyRows extends Error {
+  /** What was read until then: shows whose rows they are. */
+  readonly rows: readonly Row[];
+
+  constructor(rows: readonly Row[]) {
+    super(`more than ${rows.length} rows`);
+    this.name = 'TooManyRows';
+    this.rows = rows;
+  }
 }
 
 export const STORE_ERROR_REASONS = [

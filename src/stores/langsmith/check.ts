@@ -2,12 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { DAY_MS } from '../../erasure/rhythm.ts';
 import { StoreError } from '../port.ts';
 import type { CheckItem } from '../port.ts';
-import type { LangSmithApi, Tally } from './api.ts';
+import type { Tally } from '../api.ts';
+import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import type { Projects } from './projects.ts';
 import type { Reader } from './reads.ts';
 import { MOST_PROJECTS } from './reads.ts';
-import { bareKey, deleteSchema, infoSchema, valuesAt, workspacesSchema } from './schemas.ts';
+import { valuesAt } from '../values.ts';
+import { bareKey, deleteSchema, infoSchema, workspacesSchema } from './schemas.ts';
 
 export interface CheckParts {
   readonly api: LangSmithApi;

@@ -1,6 +1,14 @@
 import { z } from 'zod';
 import { DAY_MS, HOUR_MS, MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Rhythm } from '../../erasure/rhythm.ts';
+import {
+  acceptSchema,
+  apiKeySchema,
+  baseUrlSchema,
+  durationSchema,
+  identifiersSchema,
+  isLoopback,
+} from '../connection.ts';
 import { COPY_MAP } from './traits.ts';
 
 /** P3: at least so long after the window has closed, and between two counted reads. Real use may only raise it. */
@@ -8,40 +16,10 @@ const WEEKEND_SETTLE_FLOOR_MS = 24 * HOUR_MS;
 /** A self-hosted store that deletes at once still serves reads from replicas. */
 const CONTINUOUS_SETTLE_FLOOR_MS = 10 * MINUTE_MS;
 
-const UNITS_MS: Readonly<Record<string, number>> = { s: 1000, min: MINUTE_MS, h: HOUR_MS, d: DAY_MS };
-
-/** `90 s`, `15 min`, `36 h`, `2 d` as milliseconds. */
-const durationSchema = z.string().transform((text, context) => {
-  const [, amount = '', unit = ''] = /^(\d{1,6}(?:\.\d+)?)\s*(s|min|h|d)$/.exec(text.trim()) ?? [];
-  const unitMs = UNITS_MS[unit];
-  if (unitMs !== undefined) return Number(amount) * unitMs;
-  context.addIssue({ code: 'custom', message: 'must be a number with s, min, h or d, for instance "36 h"' });
-  return z.NEVER;
-});
-
-/** Whether a URL's host is this machine. */
-function isLoopback(url: URL): boolean {
-  return url.hostname === 'localhost' || url.hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(url.hostname);
-}
-
-const baseUrlSchema = z
-  .string()
-  .default('https://api.smith.langchain.com')
-  .transform((text, context) => {
-    const fail = (message: string): never => {
-      context.addIssue({ code: 'custom', message });
-      return z.NEVER;
-    };
-    if (!URL.canParse(text)) return fail('must be a URL');
-    const url = new URL(text);
-    if (url.username !== '' || url.password !== '') return fail('must not hold credentials; use apiKey');
-    if (url.search !== '' || url.hash !== '') return fail('must not have a query or fragment');
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopback(url))) {
-      return fail('must use https (http only on a loopback address)');
-    }
-    // Self-hosted addresses are often written with the v1 prefix; v2 routes hang on the server root.
-    return `${url.origin}${url.pathname}`.replace(/\/+$/, '').replace(/\/api(\/v1)?$/, '');
-  });
+/** Self-hosted addresses are often written with the v1 prefix; v2 routes hang on the server root. */
+const rootSchema = baseUrlSchema('https://api.smith.langchain.com').transform((url) =>
+  url.replace(/\/api(\/v1)?$/, ''),
+);
 
 const rhythmSchema = z.union([
   z.literal('weekend'),
@@ -69,28 +47,17 @@ export const langsmithConnectionSchema = z
   .strictObject({
     store: z.literal('langsmith'),
     /** Server root; one per region. `/api` and `/api/v1` at its end are dropped. */
-    baseUrl: baseUrlSchema,
+    baseUrl: rootSchema,
     /** Needs to read runs, projects, datasets, feedback and annotation queues, and `runs:delete` (Workspace Admin). */
-    apiKey: z.string().regex(/^[\x21-\x7e]{1,500}$/, 'is empty or holds characters that no key has'),
+    apiKey: apiKeySchema,
     /** Sent as X-Tenant-Id; needed with keys of a whole organization. Default: the key's own workspace. */
     workspaceId: z.uuid().optional(),
     /** Names or ids. Default: every project the key can see. */
     projects: z.array(z.string().min(1).max(500)).min(1, 'names none; leave it out for every project').optional(),
     /** For each kind of identifier the metadata keys under which traces carry it. */
-    identifiers: z
-      .record(z.string().regex(/^[a-z][a-z0-9_]{0,63}$/), z.array(keySchema).min(1, 'names no key'))
-      .refine((kinds) => Object.keys(kinds).length > 0, 'names no kind of identifier'),
+    identifiers: identifiersSchema(keySchema),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
-    accept: z
-      .array(z.string())
-      .default([])
-      .superRefine((names, context) => {
-        names.forEach((name, index) => {
-          if (ACCEPTABLE.includes(name)) return;
-          const message = `is none of the limits of LangSmith: ${ACCEPTABLE.join(', ')}`;
-          context.addIssue({ code: 'custom', path: [index], message });
-        });
-      }),
+    accept: acceptSchema('LangSmith', ACCEPTABLE),
     /**
      * The first generation of the read API, removed on Cloud on 31 January 2027. `auto`: read through it as long as it
      * answers, and go on without it once its announced end has passed. `on`: its absence is always an error. `off`:

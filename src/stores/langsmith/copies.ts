@@ -1,7 +1,7 @@
 import type { output } from 'zod';
 import { StoreError } from '../port.ts';
 import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
-import { instantOf } from './schemas.ts';
+import { instantOf } from '../values.ts';
 import {
   bulkExportsSchema,
   exampleContentSchema,
@@ -12,10 +12,11 @@ import {
   rulesSchema,
   sharedSchema,
 } from './schemas.ts';
-import type { LangSmithApi, Tally } from './api.ts';
+import type { Tally } from '../api.ts';
+import type { LangSmithApi } from './api.ts';
 import type { Projects } from './projects.ts';
 import type { Reader } from './reads.ts';
-import { chunks, unique } from './reads.ts';
+import { chunks, unique } from '../rows.ts';
 
 /** Dataset examples paged through when a run says that it is in a dataset; the route takes 5,000 calls a minute. */
 const MOST_EXAMPLES = 50_000;

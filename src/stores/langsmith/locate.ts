@@ -1,11 +1,14 @@
 import type { Control, Located, LocateQuery, Row, Window } from '../port.ts';
 import { StoreError } from '../port.ts';
-import type { LangSmithApi, Tally } from './api.ts';
+import type { Tally } from '../api.ts';
+import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, or } from './filter.ts';
 import type { Reader } from './reads.ts';
-import { chunks, controlledChunks, keyOf, MOST_CLAUSES, MOST_PROJECTS, seenIn, Union } from './reads.ts';
-import { bareKey, rowOf, THREAD_KEYS, valuesAt } from './schemas.ts';
+import { chunks, keyOf, seenIn, Union } from '../rows.ts';
+import { controlledChunks, MOST_CLAUSES, MOST_PROJECTS } from './reads.ts';
+import { valuesAt } from '../values.ts';
+import { bareKey, rowOf, THREAD_KEYS } from './schemas.ts';
 
 /** Unknown ids read one by one where lists of traces do not work; with more of them all stay unresolved. */
 const MOST_SINGLE_LOOKUPS = 500;

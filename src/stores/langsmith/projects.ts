@@ -1,6 +1,7 @@
 import { StoreError } from '../port.ts';
 import type { Progress, Project } from '../port.ts';
-import type { LangSmithApi, Tally } from './api.ts';
+import type { Tally } from '../api.ts';
+import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { resolutionSchema, v1SessionsSchema, v2SessionsSchema } from './schemas.ts';
 

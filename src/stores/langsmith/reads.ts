@@ -1,17 +1,8 @@
-import type {
-  Control,
-  Finder,
-  FindQuery,
-  LookupQuery,
-  LookupRoute,
-  PersonValue,
-  Read,
-  Row,
-  SearchTerm,
-  Window,
-} from '../port.ts';
-import { StoreError } from '../port.ts';
-import type { LangSmithApi, Tally } from './api.ts';
+import { chunks, isRefusal, pairsOf, resembles, seenIn, unique, Union } from '../rows.ts';
+import type { Found } from '../rows.ts';
+import type { Control, Finder, FindQuery, LookupQuery, LookupRoute, Read, Row, Window } from '../port.ts';
+import type { Tally } from '../api.ts';
+import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, hasNumberForm, or } from './filter.ts';
 import type { RunsQuery, RunsRead, RunsRoute } from './runs.ts';
@@ -57,33 +48,6 @@ class Capability {
 /** How many traces go into one list so that all their runs fit a page; learned from the lists before. */
 interface Fit {
   traces: number;
-}
-
-/** What a read brought, and which of the controls that it carried it saw in every call that carried them. */
-export interface Found {
-  readonly rows: readonly Row[];
-  readonly seen: ReadonlySet<Control>;
-}
-
-/** Unites the parts of one read: a control counts as seen when every part that asked for it saw it. */
-export class Union {
-  readonly #rows = new Map<string, Row>();
-  readonly #asked = new Set<Control>();
-  readonly #missed = new Set<Control>();
-
-  add(found: Found, asked: readonly Control[]): void {
-    for (const row of found.rows) this.#rows.set(keyOf(row), row);
-    for (const control of asked) {
-      this.#asked.add(control);
-      if (!found.seen.has(control)) this.#missed.add(control);
-    }
-  }
-  get found(): Found {
-    return {
-      rows: [...this.#rows.values()],
-      seen: new Set([...this.#asked].filter((control) => !this.#missed.has(control))),
-    };
-  }
 }
 
 /** The reads of one generation of the API. */
@@ -365,68 +329,6 @@ export class Reader {
       report: tally.report(purpose, window, controls.length, found.seen.size),
     };
   }
-}
-
-/** Which controls a page shows: their own run, in its place, still carrying the value they were chosen for. */
-export function seenIn(rows: readonly Row[], controls: readonly Control[]): ReadonlySet<Control> {
-  if (controls.length === 0) return new Set();
-  const byRun = new Map(rows.map((row) => [keyOf(row), row]));
-  return new Set(
-    controls.filter((control) => {
-      const row = byRun.get(keyOf(control));
-      return row?.traceId === control.traceId && row.persons.some((value) => sameValue(value, control.value));
-    }),
-  );
-}
-
-function sameValue(a: PersonValue, b: PersonValue): boolean {
-  return a.key === b.key && a.text === b.text && a.numeric === b.numeric;
-}
-
-interface Pair {
-  readonly key: string;
-  readonly text: string;
-}
-
-function pairsOf(terms: readonly SearchTerm[]): Pair[] {
-  const pairs = terms.flatMap(({ keys, variants }) => keys.flatMap((key) => variants.map((text) => ({ key, text }))));
-  return [...new Map(pairs.map((pair) => [JSON.stringify([pair.key, pair.text]), pair])).values()];
-}
-
-/**
- * Whether a run has anything to do with what was asked. Looser than the caller's exact comparison (P15) on purpose: a
- * store that ignores case or rounds long integers did apply the filter, and what it found too much is somebody else's.
- */
-function resembles(row: Row, { key, text }: Pair): boolean {
-  return row.persons.some(
-    (value) =>
-      value.key === key &&
-      (value.text === text ||
-        fold(value.text) === fold(text) ||
-        (value.text.trim() !== '' && Number(value.text) === Number(text))),
-  );
-}
-
-function fold(text: string): string {
-  return text.normalize('NFKC').trim().toLowerCase();
-}
-
-/** A refusal that may be about the form of the question: worth another form. */
-export function isRefusal(error: unknown): boolean {
-  return error instanceof StoreError && error.reason === 'rejected' && [400, 413, 422].includes(error.status ?? 0);
-}
-
-/** With the trace: nothing promises that a run's id lies in one trace only. */
-export function keyOf({ projectId, traceId, runId }: Pick<Row, 'projectId' | 'traceId' | 'runId'>): string {
-  return `${projectId} ${traceId} ${runId}`;
-}
-
-export function unique(items: readonly string[]): string[] {
-  return [...new Set(items)];
-}
-
-export function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {
-  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
 }
 
 /**

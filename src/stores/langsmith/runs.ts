@@ -1,5 +1,6 @@
 import type { Window } from '../port.ts';
-import type { LangSmithApi, Page, Tally } from './api.ts';
+import type { Page, Tally } from '../api.ts';
+import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import type { WireRun } from './schemas.ts';
 import { bareKey, fromV1, THREAD_KEYS, v1RunsSchema, v1TraceSchema, v2RunsSchema } from './schemas.ts';

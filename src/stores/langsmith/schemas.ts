@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { NumberText } from '../http.ts';
+import { instantOf, valuesAt } from '../values.ts';
 import type { PersonValue, Row } from '../port.ts';
 import { ID_PATTERN } from './traits.ts';
 
@@ -161,34 +161,4 @@ export function rowOf(run: WireRun, identifiers: IdentifierKeys): Row {
       feedback: run.feedback_stats,
     },
   };
-}
-
-type ValueAt = Pick<PersonValue, 'text' | 'numeric' | 'nested'>;
-
-/**
- * The values under a metadata key, also inside a list: a list of people makes a trace of several people. An object is
- * somebody too, whoever it is.
- */
-export function valuesAt(
-  metadata: Readonly<Record<string, unknown>> | null | undefined,
-  key: string,
-): readonly ValueAt[] {
-  const own = metadata !== null && metadata !== undefined && Object.hasOwn(metadata, key) ? metadata[key] : undefined;
-  return valuesIn(own);
-}
-
-function valuesIn(value: unknown): readonly ValueAt[] {
-  if (typeof value === 'string') return [{ text: value, numeric: false }];
-  if (typeof value === 'number') return [{ text: String(value), numeric: true }];
-  if (value instanceof NumberText) return [{ text: value.source, numeric: true }];
-  if (Array.isArray(value)) return value.flatMap(valuesIn).map((one) => ({ ...one, nested: true }));
-  if (typeof value !== 'object' || value === null || Object.keys(value).length === 0) return [];
-  return [{ text: JSON.stringify(value), numeric: false, nested: true }];
-}
-
-/** v1 writes times without a zone and means UTC. */
-export function instantOf(text: string | null | undefined): number | null {
-  if (text === null || text === undefined) return null;
-  const at = Date.parse(/(?:[zZ]|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`);
-  return Number.isNaN(at) ? null : at;
 }

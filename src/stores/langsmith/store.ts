@@ -1,6 +1,6 @@
 import type { KillSwitch } from '../guard.ts';
 import type { Finder, LookupRoute, TraceStore } from '../port.ts';
-import type { ApiParts } from './api.ts';
+import type { ApiParts } from '../api.ts';
 import { LangSmithApi } from './api.ts';
 import { check } from './check.ts';
 import type { LangSmithConnection } from './config.ts';
@@ -31,7 +31,7 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
   const finders: readonly Finder[] = readers.map((reader) => reader.finder());
   const lookups: readonly LookupRoute[] = readers.map((reader) => reader.lookup());
   const filled = new Set<string>();
-  const traits = traitsOf(rhythmOf(config.rhythm));
+  const traits = traitsOf(rhythmOf(config.rhythm), config.pageSize);
 
   return {
     traits,
@@ -44,7 +44,7 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
     controls: (query) => findControls({ api, config, reader: v2, filled }, query),
     copies: (traces, rows, progress) => findCopies({ api, projects, reader: v2 }, traces, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(api, copies, progress),
-    submit: (projectId, traceIds) => submitDelete(api, projectId, traceIds, parts.killSwitch),
+    submit: (order) => submitDelete(api, order, parts.killSwitch),
   };
 }
 

@@ -1,6 +1,6 @@
 import type { KillSwitch } from '../guard.ts';
 import { StoreError } from '../port.ts';
-import type { Receipt } from '../port.ts';
+import type { DeleteOrder, Receipt } from '../port.ts';
 import type { LangSmithApi } from './api.ts';
 import { WORKSPACE_ADVICE } from './api.ts';
 import { deleteSchema } from './schemas.ts';
@@ -16,18 +16,13 @@ const SECOND_ROUTE = '/api/v1/runs/delete/traces';
  *
  * @throws StoreError; after `unreachable` it is not known whether the request arrived.
  */
-export async function submitDelete(
-  api: LangSmithApi,
-  projectId: string,
-  traceIds: readonly string[],
-  killSwitch: KillSwitch,
-): Promise<Receipt> {
+export async function submitDelete(api: LangSmithApi, order: DeleteOrder, killSwitch: KillSwitch): Promise<Receipt> {
   try {
-    return await send(api, ROUTE, projectId, traceIds, killSwitch);
+    return await send(api, ROUTE, order, killSwitch);
   } catch (error) {
     const denied = error instanceof StoreError && error.reason === 'denied' && error.status === 403;
     if (!denied || error.advice === WORKSPACE_ADVICE) throw error;
-    return send(api, SECOND_ROUTE, projectId, traceIds, killSwitch).catch((second: unknown) => {
+    return send(api, SECOND_ROUTE, order, killSwitch).catch((second: unknown) => {
       // Older servers lack the second route: the first refusal is what the operator must hear.
       throw second instanceof StoreError && second.reason === 'gone' ? error : second;
     });
@@ -37,15 +32,15 @@ export async function submitDelete(
 async function send(
   api: LangSmithApi,
   path: string,
-  projectId: string,
-  traceIds: readonly string[],
+  { projectId, traces, lastWord, progress }: DeleteOrder,
   killSwitch: KillSwitch,
 ): Promise<Receipt> {
+  const traceIds = traces.map(({ traceId }) => traceId);
   const body = { session_id: projectId, trace_ids: traceIds };
-  const tally = api.tally(() => undefined);
+  const tally = api.tally(progress);
   const { data, answer } = await api.answer(
     tally,
-    { method: 'POST', path, body, shape: 'rest', read: false },
+    { method: 'POST', path, body, shape: 'rest', read: false, lastWord },
     deleteSchema,
   );
   const most = Object.values(data).filter((value) => typeof value === 'number' && value > traceIds.length);

@@ -58,11 +58,17 @@ const LIMITS: readonly string[] = [
   'When the weekend job runs is unpublished: the schedule is an estimate that only reading back settles.',
 ];
 
-export function traitsOf(rhythm: Rhythm): StoreTraits {
+export function traitsOf(rhythm: Rhythm, pageSize: number): StoreTraits {
   return {
     store: 'langsmith',
     idPattern: ID_PATTERN,
+    deletesBy: 'trace',
     mostIdsPerDelete: MOST_IDS_PER_DELETE,
+    // Opaque cursors of both generations: nothing documents that they are offsets.
+    pageTokens: 'cursor',
+    // Each spelling may take two clauses, as text and as a number; longer expressions are cut into calls by the connector.
+    mostSpellingsPerFind: 100,
+    pageSize,
     rhythm,
     // The vendor's own tests poll up to two minutes for a run that was just written.
     readLagMs: 2 * MINUTE_MS,

@@ -1,0 +1,64 @@
+import { z } from 'zod';
+import { DAY_MS, HOUR_MS, MINUTE_MS } from '../erasure/rhythm.ts';
+
+const UNITS_MS: Readonly<Record<string, number>> = { s: 1000, min: MINUTE_MS, h: HOUR_MS, d: DAY_MS };
+
+/** `90 s`, `15 min`, `36 h`, `2 d` as milliseconds. */
+export const durationSchema = z.string().transform((text, context) => {
+  const [, amount = '', unit = ''] = /^(\d{1,6}(?:\.\d+)?)\s*(s|min|h|d)$/.exec(text.trim()) ?? [];
+  const unitMs = UNITS_MS[unit];
+  if (unitMs !== undefined) return Number(amount) * unitMs;
+  context.addIssue({ code: 'custom', message: 'must be a number with s, min, h or d, for instance "36 h"' });
+  return z.NEVER;
+});
+
+/** Whether a URL's host is this machine. */
+export function isLoopback(url: URL): boolean {
+  return url.hostname === 'localhost' || url.hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(url.hostname);
+}
+
+/**
+ * The address of a store's API, without trailing slash. https, or http on a loopback address only.
+ *
+ * @param fallback used when the config names none; undefined makes it required.
+ */
+export function baseUrlSchema(fallback?: string) {
+  const text = fallback === undefined ? z.string() : z.string().default(fallback);
+  return text.transform((given, context) => {
+    const fail = (message: string): never => {
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    };
+    if (!URL.canParse(given)) return fail('must be a URL');
+    const url = new URL(given);
+    if (url.username !== '' || url.password !== '') return fail('must not hold credentials; use apiKey');
+    if (url.search !== '' || url.hash !== '') return fail('must not have a query or fragment');
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopback(url))) {
+      return fail('must use https (http only on a loopback address)');
+    }
+    return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
+  });
+}
+
+export const apiKeySchema = z.string().regex(/^[\x21-\x7e]{1,500}$/, 'is empty or holds characters that no key has');
+
+/** For each kind of identifier the keys under which traces carry it. */
+export function identifiersSchema<Key extends z.ZodType<string, string>>(key: Key) {
+  return z
+    .record(z.string().regex(/^[a-z][a-z0-9_]{0,63}$/), z.array(key).min(1, 'names no key'))
+    .refine((kinds) => Object.keys(kinds).length > 0, 'names no kind of identifier');
+}
+
+/** Limits that the controller has accepted beforehand (P1), by name. */
+export function acceptSchema(store: string, acceptable: readonly string[]) {
+  return z
+    .array(z.string())
+    .default([])
+    .superRefine((names, context) => {
+      names.forEach((name, index) => {
+        if (acceptable.includes(name)) return;
+        const message = `is none of the limits of ${store}: ${acceptable.join(', ')}`;
+        context.addIssue({ code: 'custom', path: [index], message });
+      });
+    });
+}
