@@ -648,15 +648,15 @@ describe('against the simulator', () => {
       }
     });
 
-    test('a batch refused because of one id is rejected as a whole', async () => {
-      const [one] = sim.seedPeople({ project: 'chat', people: ['leaver-4'], tracesPerPerson: 2 });
+    test('P20: a batch refused because of one id is halved until that id stands alone', async () => {
+      const [one] = sim.seedPeople({ project: 'chat', people: ['leaver-4'], tracesPerPerson: 5 });
       const ids = one?.traceIds ?? [];
       await lookup(0, keysOf('chat', ids));
-      sim.habits.set({ rejectBatchWith: { ids: ids.slice(1) } });
-      expect(await failure(store.submit(deleteOrder(sim.project('chat').id, ids)))).toMatchObject({
-        reason: 'rejected',
-        status: 422,
-      });
+      sim.habits.set({ rejectBatchWith: { ids: ids.slice(3, 4) } });
+      const receipt = await store.submit(deleteOrder(sim.project('chat').id, ids));
+      expect(receipt).toMatchObject({ status: 202, refused: ids.slice(3, 4) });
+      const taken = sim.truth.submissions().flatMap(({ traceIds }) => traceIds);
+      expect(taken.filter((id) => ids.includes(id)).sort()).toEqual([...ids.slice(0, 3), ...ids.slice(4)].sort());
     });
   });
 
@@ -851,7 +851,7 @@ describe('against the simulator', () => {
       sim.addRule({ session_id: session, display_name: 'r' });
       sim.seed({ project: 'evals', traces: [{ runs: [{ inputs: { text: 'x' } }] }] });
       const found = await store.copies(traces, rows, idle);
-      expect(found.outOfReach).toEqual([{ kind: 'bulk-exports', count: 1 }]);
+      expect(found.outOfReach).toEqual([{ kind: 'bulk-exports', count: 1, traceIds: [traces[0]?.traceId] }]);
       expect(found.notExamined.map(({ kind }) => kind).sort()).toEqual(['evaluator-traces', 'rule-outputs']);
       sim.habits.set({ serverErrors: { status: 403, on: ['/api/v1/examples', '/api/v1/bulk-exports'] } });
       const refused = await store.copies(traces, rows, idle);

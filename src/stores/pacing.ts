@@ -7,6 +7,11 @@ import type { Progress } from './port.ts';
 export interface Limit {
   readonly calls: number;
   readonly perMs: number;
+  /**
+   * Share of the calls, 0 to 1, that long reads leave to short ones: for quotas of a day, which one very large person
+   * would otherwise use up for everybody. Default: 0.
+   */
+  readonly reserve?: number;
 }
 
 /** Longest turn that is waited for, real milliseconds: beyond it the workflow sleeps, not the activity. */
@@ -16,10 +21,19 @@ const CALLS_OF_A_STEP = 6;
 /** Longest sleep between two looks at the queue, real milliseconds. */
 const LOOK_MS = 200;
 
+/** Steps whose calls are counted; the oldest are forgotten. */
+const MOST_STEPS = 10_000;
+/** A step that has made more calls than this is a long one: it shares the turns with all short ones together. */
+const LONG_STEP_CALLS = 40;
+/** What the span of a limit grows to at most, as a factor, when the store refuses calls within it. */
+const MOST_STRETCH = 16;
+/** Spans without a refusal after which a learned slow-down is eased by a fifth. */
+const EASE_AFTER_SPANS = 20;
+
 export interface TurnRequest<Shape extends string> {
   readonly shape: Shape;
   readonly route: string;
-  /** Order of the reads: an older read goes first, so that long ones end instead of starving each other. */
+  /** Names the step; an older one goes first, so that steps end instead of starving each other. */
   readonly seniority: number;
   readonly progress?: Progress;
 }
@@ -31,27 +45,68 @@ interface Ticket {
 /** One limit with its places. A place is taken when a call leaves, and free again one span after the call has ended. */
 class Gate {
   readonly limit: Limit;
-  /** Virtual epoch milliseconds from when each place is free; Infinity while its call is under way. */
-  readonly freeAtMs: number[];
   closedUntilMs = Number.NEGATIVE_INFINITY;
+  /** Virtual instants at which calls ended, oldest first; older than a span are forgotten. */
+  #ended: number[] = [];
+  #underWay = 0;
+  #stretch = 1;
+  #calmSinceMs = Number.NEGATIVE_INFINITY;
 
   constructor(limit: Limit) {
     this.limit = limit;
-    this.freeAtMs = new Array<number>(limit.calls).fill(Number.NEGATIVE_INFINITY);
+  }
+
+  #spanMs(nowMs: number): number {
+    const easeMs = EASE_AFTER_SPANS * this.limit.perMs;
+    while (this.#stretch > 1 && nowMs - this.#calmSinceMs >= easeMs) {
+      this.#stretch = Math.max(1, this.#stretch * 0.8);
+      this.#calmSinceMs += easeMs;
+    }
+    return this.limit.perMs * this.#stretch;
   }
 
   /** When a place for the nth waiter (from 0) is free, virtual epoch milliseconds; calls under way count as ending now. */
-  readyAtMs(waiter: number, nowMs: number): number {
-    const { calls, perMs } = this.limit;
-    const soonest = this.freeAtMs
-      .map((at) => (at === Number.POSITIVE_INFINITY ? nowMs + perMs : at))
-      .sort((a, b) => a - b);
-    const place = soonest[waiter % calls] ?? nowMs;
-    return Math.max(place + Math.floor(waiter / calls) * perMs, this.closedUntilMs);
+  readyAtMs(waiter: number, nowMs: number, long: boolean): number {
+    const spanMs = this.#spanMs(nowMs);
+    const { calls, reserve = 0 } = this.limit;
+    const places = long ? Math.max(1, Math.floor(calls * (1 - reserve))) : calls;
+    this.#forget(nowMs - spanMs);
+    const free = calls - this.#ended.length - this.#underWay;
+    const freeAt = (place: number): number => {
+      if (place < free) return nowMs;
+      const ended = this.#ended[place - free];
+      return ended === undefined ? nowMs + spanMs : Math.max(nowMs, ended + spanMs);
+    };
+    // A long read is as if the reserve stood before it in the queue.
+    const place = freeAt((waiter % places) + (calls - places));
+    return Math.max(place + Math.floor(waiter / places) * spanMs, this.closedUntilMs);
   }
 
-  freePlace(nowMs: number): number {
-    return this.closedUntilMs > nowMs ? -1 : this.freeAtMs.findIndex((at) => at <= nowMs);
+  hasPlace(nowMs: number, long: boolean): boolean {
+    return this.closedUntilMs <= nowMs && this.readyAtMs(0, nowMs, long) <= nowMs;
+  }
+
+  begin(): void {
+    this.#underWay += 1;
+  }
+
+  end(nowMs: number): void {
+    this.#underWay -= 1;
+    this.#ended.push(nowMs);
+  }
+
+  /** The store refused a call although the limit was kept: somebody else uses it too, or it is lower than published. */
+  refused(untilMs: number, nowMs: number): void {
+    this.closedUntilMs = Math.max(this.closedUntilMs, untilMs);
+    // Several calls under way together are refused for the same reason: that is one lesson.
+    if (nowMs - this.#calmSinceMs >= this.limit.perMs) this.#stretch = Math.min(MOST_STRETCH, this.#stretch * 2);
+    this.#calmSinceMs = nowMs;
+  }
+
+  #forget(beforeMs: number): void {
+    let gone = 0;
+    while (gone < this.#ended.length && (this.#ended[gone] ?? 0) <= beforeMs) gone += 1;
+    if (gone > 0) this.#ended = this.#ended.slice(gone);
   }
 }
 
@@ -60,12 +115,19 @@ class Gate {
  *
  * A span is counted from the end of a call, not from its start: the store counts the call somewhere in between, so no
  * fixed or sliding window of the store's ever sees more calls than its limit, however late they arrive. A token bucket
- * of the same rate would let up to twice as many through.
+ * of the same rate would let up to twice as many through. A refusal all the same (429) widens the span for a while.
+ *
+ * Long steps and short ones take turns, so that one person with very many traces neither starves a hundred others nor is
+ * starved by them.
  */
 export class Pacer<Shape extends string> {
   readonly #clock: Clock;
   readonly #gates: ReadonlyMap<Shape, readonly Gate[]>;
   readonly #queues = new Map<Shape, Ticket[]>();
+  /** Calls made by each step. */
+  readonly #made = new Map<number, number>();
+  /** By shape, whether a long step had the latest turn. */
+  readonly #longWasLast = new Map<Shape, boolean>();
   /** Until when steps that were sent away may need the turns; the next one comes after them. */
   readonly #bookedMs = new Map<Shape, number>();
 
@@ -97,18 +159,15 @@ export class Pacer<Shape extends string> {
     const queue = this.#queues.get(request.shape) ?? [];
     this.#queues.set(request.shape, queue);
     const ticket: Ticket = { seniority: request.seniority };
-    const after = queue.findIndex(({ seniority }) => seniority > request.seniority);
-    queue.splice(after === -1 ? queue.length : after, 0, ticket);
+    queue.push(ticket);
     const waitingSince = Date.now();
     try {
       for (;;) {
         const nowMs = virtualNow(this.#clock);
-        const waiter = queue.indexOf(ticket);
-        if (waiter === 0) {
-          const places = gates.map((gate) => gate.freePlace(nowMs));
-          if (places.every((place) => place >= 0)) return this.#occupy(gates, places);
-        }
-        const readyAtMs = Math.max(nowMs, ...gates.map((gate) => gate.readyAtMs(waiter, nowMs)));
+        const waiter = this.#placeOf(ticket, queue, request.shape);
+        const long = this.#isLong(ticket);
+        if (waiter === 0 && gates.every((gate) => gate.hasPlace(nowMs, long))) return this.#occupy(gates, request);
+        const readyAtMs = Math.max(nowMs, ...gates.map((gate) => gate.readyAtMs(waiter, nowMs, long)));
         const waitMs = realSpanMs(this.#clock, readyAtMs - nowMs);
         if (Date.now() - waitingSince + waitMs > MOST_WAIT_MS) {
           throw new StoreError({
@@ -129,6 +188,28 @@ export class Pacer<Shape extends string> {
     }
   }
 
+  #isLong({ seniority }: Ticket): boolean {
+    return (this.#made.get(seniority) ?? 0) > LONG_STEP_CALLS;
+  }
+
+  /**
+   * How many go before. Of the short steps the oldest goes first, so that steps end; of the long ones that with the
+   * fewest calls so far, so that none waits for the end of another; the two kinds by turns.
+   */
+  #placeOf(ticket: Ticket, queue: readonly Ticket[], shape: Shape): number {
+    const long = this.#isLong(ticket);
+    const rank = ({ seniority }: Ticket): number => (long ? (this.#made.get(seniority) ?? 0) : seniority);
+    const goesBefore = (other: Ticket): boolean =>
+      rank(other) < rank(ticket) || (rank(other) === rank(ticket) && other.seniority < ticket.seniority);
+    const before = queue.filter((other) => this.#isLong(other) === long && goesBefore(other)).length;
+    // Of one step's own calls side by side, the one that asked first.
+    const same = queue.filter((other) => other.seniority === ticket.seniority).indexOf(ticket);
+    const place = before + same;
+    const others = queue.filter((other) => this.#isLong(other) !== long).length;
+    const othersFirst = others > 0 && (this.#longWasLast.get(shape) ?? true) === long;
+    return place + Math.min(others, place + (othersFirst ? 1 : 0));
+  }
+
   /**
    * When a step that is sent away should come back. Sent away together and told the same instant, all but a few would
    * be sent away again, with ever longer pauses, while turns go unused.
@@ -144,23 +225,32 @@ export class Pacer<Shape extends string> {
     return atMs;
   }
 
-  /** Lets no call of this shape leave before an instant (virtual epoch milliseconds): the store asked for it. */
+  /**
+   * Lets no call of this shape leave before an instant (virtual epoch milliseconds), because the store asked for it, and
+   * fewer from then on, until it has been calm for a while.
+   */
   close(shape: Shape, untilMs: number): void {
-    for (const gate of this.#gates.get(shape) ?? []) gate.closedUntilMs = Math.max(gate.closedUntilMs, untilMs);
+    for (const gate of this.#gates.get(shape) ?? []) gate.refused(untilMs, virtualNow(this.#clock));
   }
 
-  #occupy(gates: readonly Gate[], places: readonly number[]): () => void {
-    gates.forEach((gate, index) => {
-      gate.freeAtMs[places[index] ?? 0] = Number.POSITIVE_INFINITY;
-    });
+  #occupy(gates: readonly Gate[], { shape, seniority }: TurnRequest<Shape>): () => void {
+    this.#longWasLast.set(shape, this.#isLong({ seniority }));
+    this.#made.set(seniority, (this.#made.get(seniority) ?? 0) + 1);
+    if (this.#made.size > MOST_STEPS) this.#forgetOldest();
+    for (const gate of gates) gate.begin();
     let ended = false;
     return () => {
       if (ended) return;
       ended = true;
       const endedAtMs = virtualNow(this.#clock);
-      gates.forEach((gate, index) => {
-        gate.freeAtMs[places[index] ?? 0] = endedAtMs + gate.limit.perMs;
-      });
+      for (const gate of gates) gate.end(endedAtMs);
     };
+  }
+
+  #forgetOldest(): void {
+    for (const seniority of this.#made.keys()) {
+      this.#made.delete(seniority);
+      return;
+    }
   }
 }

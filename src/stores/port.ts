@@ -212,10 +212,18 @@ export interface Copy {
 
 export interface CopiesFound {
   readonly copies: readonly Copy[];
-  /** Copies that exist and that no API call reaches, by kind. */
-  readonly outOfReach: readonly { readonly kind: string; readonly count: number }[];
+  /** Copies that exist and that no API call reaches, by kind. `traceIds`: whom they concern; absent: all asked for. */
+  readonly outOfReach: readonly {
+    readonly kind: string;
+    readonly count: number;
+    readonly traceIds?: readonly string[];
+  }[];
   /** Kinds that were not examined this time although the traits say they can be, and why. */
-  readonly notExamined: readonly { readonly kind: string; readonly why: string }[];
+  readonly notExamined: readonly {
+    readonly kind: string;
+    readonly why: string;
+    readonly traceIds?: readonly string[];
+  }[];
   readonly reports: readonly ReadReport[];
 }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
+import { batched } from './batching.ts';
 import { guarded, KillSwitch } from './guard.ts';
 import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
@@ -25,8 +26,8 @@ export interface OpenStoreOptions {
 }
 
 /**
- * Opens a connection: guarded, and paced for all callers of the returned object together. Open each connection once per
- * process, or its rate limits are counted apart. Makes no call.
+ * Opens a connection: guarded, and paced and batched for all callers of the returned object together. Open each connection
+ * once per process, or its rate limits are counted apart. Makes no call.
  *
  * @param name the connection's name in the config; appears in log lines only.
  */
@@ -39,5 +40,5 @@ export function openStore(name: string, config: Connection, options: OpenStoreOp
     log: (fields: Parameters<StoreLog>[0], message: string): void => log?.({ connection: name, ...fields }, message),
     ...(options.fetch === undefined ? {} : { fetch: options.fetch }),
   };
-  return guarded(OPENERS[config.store](config, parts), killSwitch);
+  return guarded(batched(OPENERS[config.store](config, parts), options.clock, killSwitch), killSwitch);
 }

@@ -56,17 +56,41 @@ export function pairsOf(terms: readonly SearchTerm[]): Pair[] {
 }
 
 /**
- * Whether a run has anything to do with what was asked. Looser than the caller's exact comparison (P15) on purpose: a
+ * Whether a row has anything to do with what was asked. Looser than the caller's exact comparison (P15) on purpose: a
  * store that ignores case or rounds long integers did apply the filter, and what it found too much is somebody else's.
  */
-export function resembles(row: Row, { key, text }: Pair): boolean {
-  return row.persons.some(
-    (value) =>
-      value.key === key &&
-      (value.text === text ||
-        fold(value.text) === fold(text) ||
-        (value.text.trim() !== '' && Number(value.text) === Number(text))),
-  );
+export function resembles(row: { readonly persons: readonly PersonValue[] }, pair: Pair): boolean {
+  const wanted = new Set(looks(pair));
+  return row.persons.some((value) => looks(value).some((look) => wanted.has(look)));
+}
+
+/** Finds those of many questions that a row resembles, without comparing it to each. */
+export class PairIndex {
+  readonly #owners = new Map<string, Set<number>>();
+
+  /** @param pairs what each question asks for. */
+  constructor(pairs: readonly (readonly Pair[])[]) {
+    pairs.forEach((of, at) => {
+      for (const look of of.flatMap(looks)) {
+        const owners = this.#owners.get(look) ?? new Set<number>();
+        this.#owners.set(look, owners.add(at));
+      }
+    });
+  }
+
+  /** @returns positions of the questions. */
+  of(persons: readonly PersonValue[]): readonly number[] {
+    return [
+      ...new Set(persons.flatMap((value) => looks(value).flatMap((look) => [...(this.#owners.get(look) ?? [])]))),
+    ];
+  }
+}
+
+/** Two values resemble each other when they share one of these. */
+function looks({ key, text }: Pair): string[] {
+  const number = text.trim() === '' ? Number.NaN : Number(text);
+  const folded = JSON.stringify([key, 'text', fold(text)]);
+  return Number.isNaN(number) ? [folded] : [folded, JSON.stringify([key, 'number', number])];
 }
 
 function fold(text: string): string {

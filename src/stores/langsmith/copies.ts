@@ -55,8 +55,8 @@ export async function findCopies(
   for (const { traceId } of traces) traceOfRun.set(traceId, traceId);
   const projectIds = new Set(traces.map(({ projectId }) => projectId));
   const copies: Copy[] = [];
-  const outOfReach: { kind: string; count: number }[] = [];
-  const notExamined: { kind: string; why: string }[] = [];
+  const outOfReach: { kind: string; count: number; traceIds: readonly string[] }[] = [];
+  const notExamined: { kind: string; why: string; traceIds?: readonly string[] }[] = [];
   const reports: ReadReport[] = [];
 
   const part = async (kind: string, examine: (tally: Tally) => Promise<void>): Promise<void> => {
@@ -125,28 +125,34 @@ export async function findCopies(
   await part('bulk-exports', async (tally) => {
     const call = { method: 'GET', path: '/api/v1/bulk-exports', shape: 'rest' } as const;
     const exports = await api.call(tally, call, bulkExportsSchema);
-    const covering = exports.filter(({ session_id: project, start_time, end_time }) => {
+    for (const { session_id: project, start_time, end_time } of exports) {
       const fromMs = instantOf(start_time) ?? Number.NEGATIVE_INFINITY;
       const toMs = instantOf(end_time) ?? Number.POSITIVE_INFINITY;
       const inTime = ({ startMs }: Row): boolean => startMs === null || (startMs >= fromMs && startMs <= toMs);
-      const ofProject = (projectId: string): boolean =>
-        project === null || project === undefined || project === projectId;
-      return rows.some((row) => projectIds.has(row.projectId) && ofProject(row.projectId) && inTime(row));
-    });
-    if (covering.length > 0) outOfReach.push({ kind: 'bulk-exports', count: covering.length });
+      const covered = rows.filter((row) => isIn(row, project) && inTime(row));
+      const traceIds = unique(covered.map(({ traceId }) => traceId));
+      if (traceIds.length > 0) outOfReach.push({ kind: 'bulk-exports', count: 1, traceIds });
+    }
   });
 
   await part('rule-outputs', async (tally) => {
     const call = { method: 'GET', path: '/api/v1/runs/rules', shape: 'rest' } as const;
     const rules = await api.call(tally, call, rulesSchema);
-    const count = rules.filter(
-      ({ session_id: project }) => project === null || project === undefined || projectIds.has(project),
-    ).length;
-    const why = `${count} automation rules act on runs of these projects; what they sent elsewhere cannot be read back`;
-    if (count > 0) notExamined.push({ kind: 'rule-outputs', why });
+    // One for each project, so that people of other projects, who share the call, are not told of it.
+    for (const projectId of projectIds) {
+      const count = rules.filter(({ session_id: project }) => (project ?? projectId) === projectId).length;
+      const why = `${count} automation rules act on runs of a project of theirs; what they sent elsewhere cannot be read back`;
+      const traceIds = traces.filter((trace) => trace.projectId === projectId).map(({ traceId }) => traceId);
+      if (count > 0) notExamined.push({ kind: 'rule-outputs', why, traceIds });
+    }
   });
 
   return { copies, outOfReach, notExamined, reports };
+}
+
+/** Whether a row lies in what an export or rule acts on; without a project it acts on all. */
+function isIn(row: Row, project: string | null | undefined): boolean {
+  return (project ?? row.projectId) === row.projectId;
 }
 
 /**

@@ -1,11 +1,13 @@
 import { chunks, isRefusal, pairsOf, resembles, seenIn, unique, Union } from '../rows.ts';
 import type { Found } from '../rows.ts';
 import type { Control, Finder, FindQuery, LookupQuery, LookupRoute, Read, Row, Window } from '../port.ts';
+import { TooManyRows } from '../port.ts';
 import type { Tally } from '../api.ts';
 import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, hasNumberForm, or } from './filter.ts';
 import type { RunsQuery, RunsRead, RunsRoute } from './runs.ts';
+import { TooManyRuns } from './runs.ts';
 import type { WireRun } from './schemas.ts';
 import { bareKey, rowOf } from './schemas.ts';
 
@@ -99,7 +101,7 @@ export class Reader {
     return runs.map((run) => rowOf(run, this.#config.identifiers));
   }
 
-  async #find({ projects, terms, window, controls, progress }: FindQuery): Promise<Read> {
+  async #find({ projects, terms, window, controls, mostRows, progress }: FindQuery): Promise<Read> {
     const tally = this.#api.tally(progress);
     const union = new Union();
     const ids = projects.map(({ id }) => id);
@@ -112,7 +114,7 @@ export class Reader {
             ...pairs.flatMap(({ key, text }) => carries(bareKey(key), { text, numeric: false }, numbers)),
             ...here.flatMap(({ value, runId }) => carries(bareKey(value.key), value, numbers, runId)),
           ]);
-          return this.rows(tally, { projectIds, window, filter });
+          return this.#bounded(tally, { projectIds, window, filter }, mostRows);
         });
         const controlRuns = new Set(here.map(({ runId }) => runId));
         const theirs: Row[] = [];
@@ -132,6 +134,16 @@ export class Reader {
       }
     }
     return this.#report(tally, 'find', window, controls, union.found);
+  }
+
+  async #bounded(tally: Tally, query: RunsQuery, mostRuns: number | undefined): Promise<Row[]> {
+    if (mostRuns === undefined) return this.rows(tally, query);
+    try {
+      return await this.rows(tally, { ...query, mostRuns });
+    } catch (error) {
+      if (!(error instanceof TooManyRuns)) throw error;
+      throw new TooManyRows(this.#rowsOf({ runs: error.runs, complete: false }));
+    }
   }
 
   /** Asks with number forms as long as the server takes them. Whether it finds numbers then is up to the controls. */

@@ -17,9 +17,22 @@ export interface RunsQuery {
   /** Stop after so many pages and say so. Default: read all. */
   readonly mostPages?: number;
   readonly pageSize?: number;
-  /** See `LangSmithApi.pages`. */
+  /** Throws `TooManyRuns` once more are read. Default: no bound. */
+  readonly mostRuns?: number;
+  /** See `StoreApi.pages`. */
   readonly sure?: boolean;
   readonly rootsOnly?: boolean;
+}
+
+/** Thrown by a bounded read that would have brought more. */
+export class TooManyRuns extends Error {
+  readonly runs: readonly WireRun[];
+
+  constructor(runs: readonly WireRun[]) {
+    super(`more than ${runs.length} runs`);
+    this.name = 'TooManyRuns';
+    this.runs = runs;
+  }
 }
 
 export interface RunsRead {
@@ -149,6 +162,8 @@ async function readAll(
 ): Promise<RunsRead> {
   const projects = new Set(query.projectIds);
   const ids = query.runIds === undefined ? null : new Set(query.runIds);
+  const read: WireRun[] = [];
+  const { mostRuns } = query;
   const checked = async (cursor: string | null): Promise<Page<WireRun>> => {
     const { rows, next } = await page(cursor);
     const strange = rows.some(
@@ -157,6 +172,10 @@ async function readAll(
         (query.traceId !== undefined && run.trace_id !== query.traceId),
     );
     if (strange) throw api.broken(tally, route, 'runs came back that were not asked for: the store ignored a filter');
+    if (mostRuns !== undefined) {
+      read.push(...rows);
+      if (read.length > mostRuns) throw new TooManyRuns(read);
+    }
     return { rows, next };
   };
   const idOf = (run: WireRun): string => `${run.project_id} ${run.trace_id} ${run.id}`;
