@@ -20,6 +20,7 @@ import { connectionTaskQueue } from './erasure/memo.ts';
 import { DirectoryRecords } from './evidence/directory-records.ts';
 import { createLogger, describeError, temporalLogger } from './log.ts';
 import type { TraceStore } from './stores/port.ts';
+import { killSwitchFile } from './stores/kill-switch.ts';
 import { openStore } from './stores/registry.ts';
 import { createDataConverter, FAILURE_CONVERTER_PATH } from './temporal/codec.ts';
 import { LETHE_SEARCH_ATTRIBUTES } from './temporal/search-attributes.ts';
@@ -116,6 +117,7 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
         options.stores?.[name] ??
         openStore(name, connectionConfig, {
           clock: config.clock,
+          killSwitchFile: killSwitchFile(config.stateDir, name),
           log: (fields, message) => {
             logger.debug(fields, message);
           },

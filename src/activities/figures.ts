@@ -18,7 +18,9 @@ export function figuresOf(
   // Stores compare letter by letter: of a kind whose case does not matter, only the spellings tried were searched.
   const folded = deps.kinds.filter(({ kind, caseInsensitive }) => caseInsensitive && (searched[kind] ?? []).length > 0);
   const foreign = book.known.filter((known) => known.foreign).length;
-  const singlePath = Object.keys(searched).length > unsearchable.length && book.finders < 2;
+  const singlePath = Object.values(searched).some(
+    (keys) => keys.length > 0 && (book.finders < 2 || keys.some((key) => findersBy(deps, key) < 2)),
+  );
   const more: readonly LaneException[] = [
     {
       kind: 'unsearchable',
@@ -55,7 +57,11 @@ export function figuresOf(
       count: book.noControl ? 0 : book.unprovenKinds.length,
       text: `no live trace of anybody else has a like value under the keys searched for ${book.unprovenKinds.join(', ')}; an empty search proves nothing`,
     },
-    { kind: 'single-path', count: singlePath ? 1 : 0, text: 'only one way of searching by person was left' },
+    {
+      kind: 'single-path',
+      count: singlePath ? 1 : 0,
+      text: 'only one way of searching by person, or by one of the keys, was there',
+    },
   ];
   return {
     given,
@@ -66,6 +72,11 @@ export function figuresOf(
       ...more.filter(({ kind, count }) => count > 0 && !deps.accept.includes(kind)),
     ],
   };
+}
+
+/** Ways of searching by a key that this store has. */
+function findersBy(deps: LaneDeps, key: string): number {
+  return deps.store.finders.filter(({ searches }) => searches?.(key) ?? true).length;
 }
 
 /** This request's own delay within its store's spread. */

@@ -153,10 +153,24 @@ export class Reader {
     return Object.fromEntries(this.controlTally);
   }
 
-  /** Searches by person through one finder. @returns null when the finder has ended for good. */
+  /** Whether a finder can search by every key that the request's identifiers have here. */
+  searchesAll({ searches }: Finder): boolean {
+    return searches === undefined || this.terms.every(({ keys }) => keys.every(searches));
+  }
+
+  /**
+   * Searches by person through one finder, by those keys that it can search.
+   *
+   * @returns null when the finder has ended for good, or can search by none.
+   */
   find(finder: Finder): Promise<readonly Row[] | null> {
     if (this.terms.length === 0) return Promise.resolve([]);
-    const { projects, terms, window, progress } = this;
+    const { projects, window, progress } = this;
+    const { searches = () => true } = finder;
+    const terms = this.terms
+      .map((term) => ({ ...term, keys: term.keys.filter(searches) }))
+      .filter(({ keys }) => keys.length > 0);
+    if (terms.length === 0) return Promise.resolve(null);
     return this.controlled(finder.name, (controls) => finder.find({ projects, terms, window, controls, progress }));
   }
 

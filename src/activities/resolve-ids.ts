@@ -189,21 +189,24 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found>
   const people = new Set<string>();
   const counts: number[] = [];
   let runs = 0;
+  let finders = 0;
   for (const finder of deps.store.finders) {
     const rows = await reader.find(finder);
     if (rows === null) continue;
     runs = Math.max(runs, rows.length);
     const confirmed = reader.confirmed(rows);
-    counts.push(confirmed.size);
+    finders += 1;
+    // One that searches by some keys only may well find less.
+    if (reader.searchesAll(finder)) counts.push(confirmed.size);
     for (const [key, trace] of confirmed) traces.set(key, trace);
     for (const kind of reader.kindsSeen(rows)) kinds.add(kind);
     for (const { persons } of rows) for (const { kind, text } of persons) if (kind === primary) people.add(text);
   }
-  if (counts.length === 0) throw new Inconclusive('no way of searching by person is left');
+  if (finders === 0) throw new Inconclusive('no way of searching by person is left');
   if (counts.some((count) => count !== traces.size)) {
     reader.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${traces.size} are taken`);
   }
-  return { traces, kinds, runs, people: people.size, finders: counts.length };
+  return { traces, kinds, runs, people: people.size, finders };
 }
 
 interface SortedId {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
 import { LETHE_VERSION } from '../version.ts';
+import { addAllowDeletes } from './allow-deletes.ts';
 import { addDemo } from './demo.ts';
 import { addDoctor } from './doctor.ts';
 import { addErase } from './erase.ts';
@@ -47,6 +48,7 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addStatus(program, io, exit);
   addDoctor(program, io, exit);
   addVerbs(program, io, exit);
+  addAllowDeletes(program, io, exit);
   for (const command of program.commands) {
     command.exitOverride().copyInheritedSettings(program);
     // `lethe status X --config F` is what people type.

@@ -10,6 +10,7 @@ import { connectionTaskQueue } from '../erasure/memo.ts';
 import { MINUTE_MS } from '../erasure/rhythm.ts';
 import type { RequestStatus } from '../erasure/status.ts';
 import type { CheckItem, TraceStore } from '../stores/port.ts';
+import { KillSwitch, killSwitchFile } from '../stores/kill-switch.ts';
 import { StoreError } from '../stores/port.ts';
 import { openStore } from '../stores/registry.ts';
 import { LETHE_SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts';
@@ -70,6 +71,11 @@ export async function runDoctor(config: LetheConfig, options: DoctorOptions = {}
     const area = `connection ${name}`;
     const store = options.stores?.[name] ?? openStore(name, connection, { clock: config.clock });
     const { traits } = store;
+    const switchedOff = new KillSwitch(killSwitchFile(config.stateDir, name)).tripped;
+    if (switchedOff !== null) {
+      const text = `switched off: ${switchedOff}. Find out why, then run lethe allow-deletes ${name}`;
+      add(area, 'deletes', 'problem', text);
+    }
     limits[name] = [
       `a delete that was accepted proves not: ${traits.acceptanceProvesNot}`,
       ...traits.limits,

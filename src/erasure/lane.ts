@@ -2,7 +2,7 @@ import { virtualAt, type Clock } from './clock.ts';
 import { formatInstant, formatTraces } from './format.ts';
 import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
 import type { ExceptionKind, Status, Verdict } from './outcome.ts';
-import { HOUR_MS, probeDelayMs } from './rhythm.ts';
+import { HOUR_MS, JITTER_SLOT_MS, probeDelayMs } from './rhythm.ts';
 import type { ConnectionStatus } from './status.ts';
 import type {
   BlobRef,
@@ -239,7 +239,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
 /** The lane after a step that could not be done: it keeps its phase and probes again with back-off. */
 export function troubled(lane: LaneState, trouble: Trouble, random: number): LaneState {
   const probes = lane.trouble === null ? 0 : lane.trouble.probes + 1;
-  const nextProbeAtMs = Math.max(trouble.notBeforeMs ?? 0, trouble.atMs + probeDelayMs(probes, random));
+  const nextProbeAtMs = Math.max(trouble.notBeforeMs ?? 0, trouble.atMs + pauseMs(trouble, probes, random));
   const sinceMs = lane.trouble?.sinceMs ?? trouble.atMs;
   return withoutStuckBatch({
     ...lane,
@@ -247,6 +247,20 @@ export function troubled(lane: LaneState, trouble: Trouble, random: number): Lan
     lookNow: false,
     trouble: { kind: trouble.reason, reason: trouble.reason, text: trouble.text, sinceMs, probes, nextProbeAtMs },
   });
+}
+
+/** Refusals with a named time after which it is taken to be wrong. */
+const TRUSTED_REFUSALS = 3;
+
+/**
+ * Who is told when to come back does so then, in the slot in which the others come back too: their calls can ride
+ * together. Whoever is refused all the same, or is told nothing, waits longer each time.
+ */
+function pauseMs(trouble: Trouble, probes: number, random: number): number {
+  const { reason, notBeforeMs, atMs } = trouble;
+  if (reason !== 'throttled' || notBeforeMs === null) return probeDelayMs(probes, random);
+  if (probes >= TRUSTED_REFUSALS) return probeDelayMs(probes - TRUSTED_REFUSALS, random);
+  return Math.ceil(Math.max(notBeforeMs, atMs + 1) / JITTER_SLOT_MS) * JITTER_SLOT_MS - atMs;
 }
 
 /** How often a batch that the store will not take is tried before the next one gets its turn. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../erasure/clock.ts';
 import type { Ask, Carry } from './convoy.ts';
 import { Convoys } from './convoy.ts';
-import type { KillSwitch } from './guard.ts';
+import type { KillSwitch } from './kill-switch.ts';
 import type {
   Control,
   ControlQuery,
@@ -347,7 +347,7 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
     finders: inner.finders.map((finder) => {
       const find = (query: FindQuery): Promise<Read> => finder.find(query);
       return {
-        name: finder.name,
+        ...finder,
         find: (query) =>
           ask(query.progress, `find ${finder.name} ${scopeOf(query)}`, query, find, (asks, progress) =>
             combinedFinds

@@ -10,6 +10,7 @@ import type {
   TraceStore,
   Window,
 } from './port.ts';
+import type { KillSwitch } from './kill-switch.ts';
 import { StoreError } from './port.ts';
 
 /** Thrown when a caller asks a connection for something that no erasure may do. A defect of ours, never the store's. */
@@ -18,21 +19,6 @@ export class GuardError extends Error {
   constructor(why: string) {
     super(`refused before any call: ${why}`);
     this.name = 'GuardError';
-  }
-}
-
-/** Stops a connection's deletes for good, until the worker is restarted by an operator (P19). */
-export class KillSwitch {
-  #why: string | null = null;
-
-  /** Why it tripped, or null. */
-  get tripped(): string | null {
-    return this.#why;
-  }
-
-  /** @param why for the operator, without ids or values. The first reason stays. */
-  trip(why: string): void {
-    this.#why ??= why;
   }
 }
 
@@ -101,7 +87,7 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
     check: () => inner.check(),
     projects: (progress: Progress) => inner.projects(progress),
     finders: inner.finders.map((finder) => ({
-      name: finder.name,
+      ...finder,
       find: async (query: FindQuery) => {
         notEmpty(query.projects, 'projects');
         checkTerms(query.terms);
@@ -218,7 +204,7 @@ function switchedOff(why: string): StoreError {
     route: 'delete',
     status: null,
     requestId: null,
-    advice: `deletes of this connection are switched off: ${why}. Restart the worker once it is explained`,
+    advice: `deletes of this connection are switched off: ${why}. Once that is explained, run lethe allow-deletes`,
   });
 }
 
@@ -237,3 +223,5 @@ function checkTerms(terms: readonly SearchTerm[]): void {
 function bounded({ fromMs, toMs }: Window): void {
   if (!Number.isFinite(fromMs) || !Number.isFinite(toMs) || fromMs >= toMs) throw new GuardError('no proper window');
 }
+
+export { KillSwitch } from './kill-switch.ts';

@@ -132,6 +132,8 @@ export interface FindQuery {
 export interface Finder {
   /** Stable name for the record, for instance `v2 runs`. */
   readonly name: string;
+  /** Whether it can search by a key of the config. Default: by every key. It is only asked for those (P5, P8). */
+  readonly searches?: (key: string) => boolean;
   find(query: FindQuery): Promise<Read>;
 }
 

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
 import { batched } from './batching.ts';
-import { guarded, KillSwitch } from './guard.ts';
+import { guarded } from './guard.ts';
+import { KillSwitch } from './kill-switch.ts';
 import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
 import type { TraceStore } from './port.ts';
@@ -21,6 +22,8 @@ export interface OpenStoreOptions {
   readonly clock: Clock;
   /** @default nothing is logged. */
   readonly log?: StoreLog;
+  /** File in which the connection's kill switch is kept, see `killSwitchFile`. @default in memory only. */
+  readonly killSwitchFile?: string;
   /** @default the global fetch. */
   readonly fetch?: typeof fetch;
 }
@@ -33,7 +36,7 @@ export interface OpenStoreOptions {
  */
 export function openStore(name: string, config: Connection, options: OpenStoreOptions): TraceStore {
   const { log } = options;
-  const killSwitch = new KillSwitch();
+  const killSwitch = new KillSwitch(options.killSwitchFile);
   const parts = {
     clock: options.clock,
     killSwitch,

@@ -1,4 +1,4 @@
-import type { KillSwitch } from '../guard.ts';
+import type { KillSwitch } from '../kill-switch.ts';
 import type { Finder, LookupRoute, TraceStore } from '../port.ts';
 import type { ApiParts } from '../api.ts';
 import { LangSmithApi } from './api.ts';

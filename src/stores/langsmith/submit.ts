@@ -1,4 +1,4 @@
-import type { KillSwitch } from '../guard.ts';
+import type { KillSwitch } from '../kill-switch.ts';
 import { StoreError } from '../port.ts';
 import type { DeleteOrder, Receipt } from '../port.ts';
 import type { LangSmithApi } from './api.ts';
