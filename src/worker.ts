@@ -30,8 +30,11 @@ import { DirectoryVault } from './vault/directory-vault.ts';
 import { deriveKeys, type KeySecrets } from './vault/keys.ts';
 import { LETHE_VERSION } from './version.ts';
 
-/** Activities of one connection that run side by side. Its budget of calls is shared by them all, so more gain little. */
-const ACTIVITIES_PER_CONNECTION = 20;
+/**
+ * Activities of one connection that run side by side. They share its budget of calls, and ride in the same calls: the
+ * more go together, the fewer calls each costs.
+ */
+const ACTIVITIES_PER_CONNECTION = 200;
 
 export interface CreateWorkersOptions {
   /** Default: `secretsFor(config, false)`. */

@@ -3,6 +3,7 @@ import type { Clock } from '../erasure/clock.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import type { Advise, HttpAnswer, HttpClient, HttpRequest } from './http.ts';
 import { contractBroken, createHttp, errorOf } from './http.ts';
+import { DAY_MS } from '../erasure/rhythm.ts';
 import type { Limit } from './pacing.ts';
 import { Pacer } from './pacing.ts';
 import { StoreError } from './port.ts';
@@ -93,6 +94,11 @@ export interface ApiOptions<Shape extends string> extends ApiParts {
   /** Limits by name, and for each shape of call the names of those that it counts against. */
   readonly limits: Readonly<Record<string, Limit>>;
   readonly shapes: Readonly<Record<Shape, readonly string[]>>;
+  /**
+   * Most calls of any kind in any 24 hours, for keys with a quota. Long reads leave a fifth of it to short ones; whoever
+   * comes when it is used up is told when to come back. Default: none.
+   */
+  readonly dailyCalls?: number | undefined;
   /** What to do about an answer; must not repeat the store's words (P31). */
   readonly advise: Advise;
   /**
@@ -118,7 +124,8 @@ export class StoreApi<Shape extends string> {
     this.clock = options.clock;
     this.#log = options.log;
     this.#judge = options.judge ?? ((answer) => errorOf(answer, options.advise));
-    this.#pacer = new Pacer(options.limits, options.shapes, options.clock);
+    const { limits, shapes } = withQuota(options);
+    this.#pacer = new Pacer(limits, shapes, options.clock);
     this.#http = createHttp({
       baseUrl: options.baseUrl,
       headers: options.headers,
@@ -278,3 +285,20 @@ export class StoreApi<Shape extends string> {
     }
   }
 }
+
+/** The limits with the day's quota among them, against which every call counts. */
+function withQuota<Shape extends string>({
+  limits,
+  shapes,
+  dailyCalls,
+}: ApiOptions<Shape>): Pick<ApiOptions<Shape>, 'limits' | 'shapes'> {
+  if (dailyCalls === undefined) return { limits, shapes };
+  const counted = Object.entries<readonly string[]>(shapes).map(([shape, names]) => [shape, [...names, QUOTA]]);
+  return {
+    limits: { ...limits, [QUOTA]: { calls: dailyCalls, perMs: DAY_MS, reserve: 0.2 } },
+    shapes: Object.fromEntries(counted) as Record<Shape, readonly string[]>,
+  };
+}
+
+/** Name of the limit that stands for a day's quota. */
+const QUOTA = 'day';

@@ -42,6 +42,9 @@ export function baseUrlSchema(fallback?: string) {
 
 export const apiKeySchema = z.string().regex(/^[\x21-\x7e]{1,500}$/, 'is empty or holds characters that no key has');
 
+/** Most calls in any 24 hours, for keys with a quota: it is planned with, not run into. Default: no quota. */
+export const dailyCallsSchema = z.int().min(100, 'is too small to read anything back').optional();
+
 /** For each kind of identifier the keys under which traces carry it. */
 export function identifiersSchema<Key extends z.ZodType<string, string>>(key: Key) {
   return z

@@ -1,5 +1,5 @@
 import { metadataText, wordsOf, type FieldValue, type FilterRow } from './filter.ts';
-import type { Random } from './ids.ts';
+import type { Random } from '../common/ids.ts';
 import type { FeedbackView } from './rows.ts';
 
 /** A score or comment on a run (or on a project, when `runId` is null). */

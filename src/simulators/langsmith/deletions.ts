@@ -2,7 +2,7 @@ import type { Copies } from './copies.ts';
 import { softDelete } from './copies.ts';
 import { metadataText } from './filter.ts';
 import type { HabitSwitches } from './habits.ts';
-import { hashShare, type Random } from './ids.ts';
+import { hashShare, type Random } from '../common/ids.ts';
 import { VIEWS, type RunRow, type View } from './rows.ts';
 import type { RunState } from './state.ts';
 import { WEEK_MS, nextBatchAfter, weekendOf } from './time.ts';

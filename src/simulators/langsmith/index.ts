@@ -1,8 +1,9 @@
-import fastify from 'fastify';
 import type { AddressInfo } from 'node:net';
+import { newApp } from '../common/http.ts';
+import { DAY_MS } from '../common/time.ts';
 import { controlRoutes } from './control.ts';
 import type { LangSmithHabits } from './habits.ts';
-import { recordUnknown } from './http.ts';
+import { serviceOf } from './http.ts';
 import { ingestRoutes } from './ingest.ts';
 import type { Ledger } from './ledger.ts';
 import { annotationRoutes } from './routes-annotations.ts';
@@ -87,8 +88,6 @@ export interface LangSmithSimulator {
   close(): Promise<void>;
 }
 
-const DAY_MS = 86_400_000;
-
 function projectNamed(world: World, name: string): Project {
   const project = world.state.projectByName(world.workspaces[0]?.id ?? '', name, world.tick());
   if (project === null) throw new RangeError(`no project named ${name}`);
@@ -113,23 +112,7 @@ function deleteProject(world: World, name: string, cleanup: 'now' | 'weekend'): 
 export async function startLangSmithSimulator(options: LangSmithSimulatorOptions = {}): Promise<LangSmithSimulator> {
   const world = new World(options);
   const truth = new Truth(world);
-  const app = fastify({
-    logger: false,
-    bodyLimit: 128 * 1024 * 1024,
-    forceCloseConnections: true,
-    exposeHeadRoutes: false,
-    routerOptions: { maxParamLength: 2000 },
-  });
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => {
-    done(null, body);
-  });
-  app.setNotFoundHandler((request, reply) => {
-    const [path = ''] = request.url.split('?');
-    if (!path.startsWith('/_simulator')) recordUnknown(world, request.method, path);
-    return reply.code(404).send({ detail: 'Not Found' });
-  });
-
+  const app = newApp(serviceOf(world));
   const home = world.workspaces[0]?.id ?? '';
   const start: Omit<LangSmithSimulator, 'url' | 'port'> = {
     apiKey: world.apiKeys[0]?.key ?? '',

@@ -1,9 +1,10 @@
 import { Busboy } from '@fastify/busboy';
 import type { FastifyInstance } from 'fastify';
-import { ApiError, defineRoute, detail, unprocessable, type Answer, type Call } from './http.ts';
-import { isUuid } from './ids.ts';
+import { ApiError, type Answer } from '../common/http.ts';
+import { defineRoute, detail, unprocessable, type Call } from './http.ts';
+import { isUuid } from '../common/ids.ts';
 import type { RunFields, RunRow } from './rows.ts';
-import { parseTime } from './time.ts';
+import { parseTime } from '../common/time.ts';
 import { feedbackFrom } from './routes-feedback.ts';
 
 type Json = Readonly<Record<string, unknown>>;

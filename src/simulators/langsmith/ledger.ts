@@ -1,75 +1,20 @@
-import type { RouteFamily } from './habits.ts';
+import { BaseLedger, type BaseEntry } from '../common/ledger.ts';
 
 /** How a query weighs on the service: by window and by what it searches. */
 export type QueryShape = 'narrow' | 'wide' | 'text-narrow' | 'text-wide';
 
-/** What happened to the connection. */
-export type Outcome = 'answered' | 'reset-before' | 'reset-after' | 'cut';
-
-/** One request as the simulator saw it. */
-export interface LedgerEntry {
-  /** Virtual instant of arrival, epoch milliseconds. */
-  readonly atMs: number;
-  readonly method: string;
-  /** Canonical template whatever prefix was used: `/api/v1/runs/query`, `/api/v2/runs/{id}`, `/info`. */
-  readonly route: string;
+/** One request as the simulator saw it. The route is canonical whatever prefix was used: `/api/v1/runs/query`, `/info`. */
+export interface LedgerEntry extends BaseEntry {
   readonly view: 'v1' | 'v2' | null;
-  readonly family: RouteFamily;
-  /** HTTP status; 0 when the connection was reset. */
-  status: number;
-  outcome: Outcome;
-  /** Why the status is what it is, when a limit or a habit decided: `limit:runs-query`, `habit:throttle`. */
-  cause: string | null;
   shape: QueryShape | null;
-  /** The ids a delete named, or a by-id query asked for; `null` when the request names none. */
-  ids: readonly string[] | null;
-  /** The project a delete named. */
-  projectId: string | null;
-  apiKeyName: string | null;
   tenantId: string | null;
-  requestId: string;
-}
-
-/** Which entries to count or list. */
-export interface LedgerFilter {
-  readonly route?: string;
-  readonly method?: string;
-  readonly status?: number;
-  readonly family?: RouteFamily;
-  readonly view?: 'v1' | 'v2';
 }
 
 /** Every request in order of arrival. */
-export class Ledger {
-  #entries: LedgerEntry[] = [];
-
-  get entries(): readonly LedgerEntry[] {
-    return this.#entries;
-  }
-
-  add(entry: LedgerEntry): void {
-    this.#entries.push(entry);
-  }
-
-  list(filter: LedgerFilter = {}): readonly LedgerEntry[] {
-    return this.#entries.filter((entry) =>
-      Object.entries(filter).every(
-        ([name, value]) => value === undefined || entry[name as keyof LedgerEntry] === value,
-      ),
-    );
-  }
-
-  count(filter: LedgerFilter = {}): number {
-    return this.list(filter).length;
-  }
-
+export class Ledger extends BaseLedger<LedgerEntry> {
   /** The accepted deletes of traces by id, with the exact ids of each. */
   deletes(): readonly LedgerEntry[] {
-    return this.#entries.filter((entry) => entry.route.startsWith('/api/v1/runs/delete') && entry.ids !== null);
-  }
-
-  reset(): void {
-    this.#entries = [];
+    return this.entries.filter((entry) => entry.route.startsWith('/api/v1/runs/delete') && entry.ids !== null);
   }
 }
 

@@ -1,9 +1,11 @@
+import { hashShare } from '../common/ids.ts';
+import type { Json } from '../common/json.ts';
+import { rfc3339 } from '../common/time.ts';
 import type { Copies } from './copies.ts';
-import { hashShare } from './ids.ts';
 import type { RunRow } from './rows.ts';
-import type { Json, Select } from './schemas.ts';
+import type { Select } from './schemas.ts';
 import type { Project } from './state.ts';
-import { rfc3339, zoneless } from './time.ts';
+import { zoneless } from './time.ts';
 import type { World } from './world.ts';
 
 const PREVIEW_CHARS = 200;

@@ -1,10 +1,12 @@
 import type { FastifyInstance } from 'fastify';
 import type { Queue, QueueItem } from './copies.ts';
-import { defineRoute, detail, goError, unprocessable, type Answer, type Call } from './http.ts';
-import { isUuid } from './ids.ts';
+import type { Answer } from '../common/http.ts';
+import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
+import { isUuid } from '../common/ids.ts';
 import { v1Run } from './render.ts';
-import { asList, pageParams, record, type Json } from './schemas.ts';
-import { parseTime, rfc3339 } from './time.ts';
+import { record, type Json } from '../common/json.ts';
+import { asList, pageParams } from './schemas.ts';
+import { parseTime, rfc3339 } from '../common/time.ts';
 import type { World } from './world.ts';
 
 function queueJson(queue: Queue): Json {

@@ -9,11 +9,13 @@ import {
   type ExampleVersion,
 } from './copies.ts';
 import { compileFilter, FilterError, metadataText, wordsOf, type CompiledFilter } from './filter.ts';
-import { defineRoute, detail, goError, unprocessable, type Answer, type Call } from './http.ts';
-import { isUuid } from './ids.ts';
+import type { Answer } from '../common/http.ts';
+import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
+import { isUuid } from '../common/ids.ts';
 import { partsOf } from './ingest.ts';
-import { asList, pageParams, record, type Json } from './schemas.ts';
-import { parseTime, rfc3339 } from './time.ts';
+import { record, type Json } from '../common/json.ts';
+import { asList, pageParams } from './schemas.ts';
+import { parseTime, rfc3339 } from '../common/time.ts';
 import type { World } from './world.ts';
 
 function datasetJson(world: World, dataset: Dataset): Json {

@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify';
 import type { FeedbackRow } from './copies.ts';
-import { defineRoute, detail, unprocessable, type Answer, type Call } from './http.ts';
-import { isUuid } from './ids.ts';
-import { asList, pageParams, record, type Json } from './schemas.ts';
-import { rfc3339 } from './time.ts';
+import type { Answer } from '../common/http.ts';
+import { defineRoute, detail, unprocessable, type Call } from './http.ts';
+import { isUuid } from '../common/ids.ts';
+import { record, type Json } from '../common/json.ts';
+import { asList, pageParams } from './schemas.ts';
+import { rfc3339 } from '../common/time.ts';
 
 function score(value: unknown): number | null {
   if (typeof value === 'boolean') return Number(value);

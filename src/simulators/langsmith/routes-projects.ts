@@ -1,11 +1,13 @@
 import type { FastifyInstance } from 'fastify';
-import { defineRoute, detail, goError, unprocessable, type Answer, type Call } from './http.ts';
+import type { Answer } from '../common/http.ts';
+import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
 import { BODY_LIMIT_BYTES } from './http.ts';
-import { fingerprint, isUuid } from './ids.ts';
+import { fingerprint, isUuid } from '../common/ids.ts';
 import { v1Project, v2Project } from './render.ts';
-import { asList, pageParams, record, type Json } from './schemas.ts';
+import { record, type Json } from '../common/json.ts';
+import { asList, pageParams } from './schemas.ts';
 import type { Project } from './state.ts';
-import { parseTime } from './time.ts';
+import { parseTime } from '../common/time.ts';
 import type { World } from './world.ts';
 
 function info(call: Call): Answer {

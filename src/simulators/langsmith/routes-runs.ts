@@ -1,26 +1,27 @@
 import type { FastifyInstance } from 'fastify';
-import { defineRoute, detail, goError, unprocessable, type Answer, type ApiError, type Call } from './http.ts';
+import type { Answer, ApiError } from '../common/http.ts';
+import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
 import { comparisonsOf, compileFilter, FilterError } from './filter.ts';
-import { fingerprint, isUuid } from './ids.ts';
+import { fingerprint, isUuid } from '../common/ids.ts';
 import type { QueryShape } from './ledger.ts';
 import { allOf, pageOf, type PagePosition, type RunQuery } from './query.ts';
 import { v1Run, v2Run } from './render.ts';
 import type { RunRow, View } from './rows.ts';
+import { record, type Json } from '../common/json.ts';
 import {
   checked,
   DELETE_BODY,
   DELETE_TRACES_BODY,
-  record,
   runFilter,
   SELECTS,
   V1_QUERY,
   V2_QUERY,
   V2_THREADS,
   V2_TRACES,
-  type Json,
   type Select,
 } from './schemas.ts';
-import { DAY_MS, WEEK_MS, parseTime, rfc3339 } from './time.ts';
+import { DAY_MS, parseTime, rfc3339 } from '../common/time.ts';
+import { WEEK_MS } from './time.ts';
 import type { World } from './world.ts';
 
 const QUEUED: Answer = { status: 202, body: { message: 'Run deletes queued' } };

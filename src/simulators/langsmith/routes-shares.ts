@@ -1,11 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import type { Share } from './copies.ts';
-import { defineRoute, detail, goError, unprocessable, type Answer, type Call } from './http.ts';
-import { isUuid } from './ids.ts';
+import type { Answer } from '../common/http.ts';
+import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
+import { isUuid } from '../common/ids.ts';
 import { v1Run } from './render.ts';
 import type { RunRow } from './rows.ts';
-import { pageParams, record, type Json } from './schemas.ts';
-import { rfc3339 } from './time.ts';
+import { record, type Json } from '../common/json.ts';
+import { pageParams } from './schemas.ts';
+import { rfc3339 } from '../common/time.ts';
 import type { World } from './world.ts';
 
 function liveRun(call: Call): RunRow {

@@ -1,15 +1,8 @@
 import { z } from 'zod';
 import { compileFilter, FilterError, comparisonsOf, type CompiledFilter } from './filter.ts';
-import { ApiError, detail, goError, unprocessable, type Call } from './http.ts';
-import { parseTime } from './time.ts';
-
-/** A JSON object as it came in. */
-export type Json = Readonly<Record<string, unknown>>;
-
-/** The value as an object, `null` if it is none. */
-export function record(value: unknown): Json | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : null;
-}
+import { ApiError } from '../common/http.ts';
+import { detail, goError, unprocessable, type Call } from './http.ts';
+import { parseTime } from '../common/time.ts';
 
 /** The values of a repeated query parameter, `null` when it is absent. */
 export function asList(query: URLSearchParams, name: string): ReadonlySet<string> | null {

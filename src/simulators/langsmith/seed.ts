@@ -1,5 +1,5 @@
 import type { RunRow } from './rows.ts';
-import { parseTime } from './time.ts';
+import { instant } from '../common/time.ts';
 import type { World } from './world.ts';
 
 /** One run to be seeded. The first run of a trace without `parent` is its root. */
@@ -62,13 +62,6 @@ export interface SeededPerson {
   readonly value: string;
   readonly projectId: string;
   readonly traceIds: readonly string[];
-}
-
-function instant(value: string | number | undefined, fallback: number): number {
-  if (value === undefined) return fallback;
-  const ms = parseTime(value);
-  if (ms === null) throw new TypeError(`not a time: ${value}`);
-  return ms;
 }
 
 /** Writes traces past HTTP, as if they had been ingested just now. */

@@ -1,4 +1,4 @@
-import type { Random } from './ids.ts';
+import type { Random } from '../common/ids.ts';
 import { RunRow, type FeedbackView, type RunFields } from './rows.ts';
 
 /** Project types as `GET /api/v2/sessions` names them. */

@@ -1,8 +1,9 @@
-import { virtualNow, type Clock } from '../../erasure/clock.ts';
+import type { Clock } from '../../erasure/clock.ts';
+import { Timeline } from '../common/time.ts';
 import { Copies } from './copies.ts';
 import { DeletionQueue } from './deletions.ts';
 import { HabitSwitches } from './habits.ts';
-import { Random } from './ids.ts';
+import { Random } from '../common/ids.ts';
 import { Ledger, RateLimits } from './ledger.ts';
 import { RunState, type Project } from './state.ts';
 
@@ -68,7 +69,6 @@ export interface ApiKey {
 
 /** Everything behind the HTTP surface of one simulator. */
 export class World {
-  readonly clock: Clock;
   readonly version: string;
   readonly instanceFlags: Readonly<Record<string, unknown>>;
   readonly multipart: boolean;
@@ -85,12 +85,11 @@ export class World {
   readonly deletions: DeletionQueue;
   readonly ledger = new Ledger();
   readonly limits = new RateLimits();
-  #offsetMs = 0;
-  #requests = 0;
+  readonly #time: Timeline;
 
   constructor(options: LangSmithSimulatorOptions) {
     const seed = options.seed ?? 1;
-    this.clock = options.clock ?? null;
+    this.#time = new Timeline(options.clock ?? null);
     this.version = options.version ?? '0.18.2';
     this.multipart = options.multipart ?? true;
     this.ingestDelayMs = options.ingestDelayMs ?? 0;
@@ -131,7 +130,7 @@ export class World {
 
   /** The virtual instant, epoch milliseconds. */
   now(): number {
-    return virtualNow(this.clock) + this.#offsetMs;
+    return this.#time.now();
   }
 
   /** The virtual instant, with every batch run that was due by then. */
@@ -143,14 +142,8 @@ export class World {
 
   /** Moves this simulator's clock forward. */
   advance(ms: number): void {
-    if (!(ms >= 0)) throw new RangeError('time only moves forward');
-    this.#offsetMs += ms;
+    this.#time.advance(ms);
     this.tick();
-  }
-
-  nextRequestId(): string {
-    this.#requests += 1;
-    return `req-${String(this.#requests).padStart(8, '0')}`;
   }
 
   /** The project a write goes to, made on first use. */

@@ -24,6 +24,7 @@ export class LangSmithApi extends StoreApi<CallShape> {
       },
       limits: LIMITS_OF_CALLS,
       shapes: CALL_SHAPES,
+      dailyCalls: config.dailyCalls,
       advise: adviceFor,
       judge: (answer) => this.#errorOf(answer, config.v1 === 'on'),
     });

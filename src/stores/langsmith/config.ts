@@ -5,6 +5,7 @@ import {
   acceptSchema,
   apiKeySchema,
   baseUrlSchema,
+  dailyCallsSchema,
   durationSchema,
   identifiersSchema,
   isLoopback,
@@ -66,6 +67,7 @@ export const langsmithConnectionSchema = z
     v1: z.enum(['auto', 'on', 'off']).default('auto'),
     /** When deletions are carried out. `weekend` is the vendor's word for Cloud; self-hosted servers may be faster. */
     rhythm: rhythmSchema.default('weekend'),
+    dailyCalls: dailyCallsSchema,
     /** Runs per page of v2 reads. */
     pageSize: z.int().min(1).max(1000).default(1000),
     /** Lets `doctor` test the right to delete with one delete of a random id that no trace has. */
