@@ -45,6 +45,7 @@ function book(entries: readonly BookEntry[], more: Partial<Book> = {}): Book {
     notExamined: [],
     controlsAtPlan: 2,
     silentProjects: 0,
+    notProvenBeforeMs: null,
     unprovenKinds: [],
     finders: 2,
     noControl: false,

@@ -1,9 +1,8 @@
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Erasure } from '../src/client/client.ts';
 import type { ConfigInput } from '../src/config/config.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { ConnectionStatus, RequestStatus } from '../src/erasure/status.ts';
+import { watchToEnd } from './support/watch.ts';
 import { CONNECTION, World, type WorldOptions } from './support/world.ts';
 
 /** One bad habit of the store, and what Lethe must say while it lasts and in the end. */
@@ -415,8 +414,19 @@ describe('whatever the store does, the verdict is true and nobody else is touche
         const seeded = world.seed(['u_42', ...others], 4);
         habit.before?.(world);
         const erasure = await world.erase();
-        const said = await watch(world, erasure, habit);
-        const status = await watchToEnd(world, erasure, said);
+        const said = new Set<string>();
+        const { afterSubmit, until } = habit;
+        const status = await watchToEnd(erasure, {
+          name,
+          assertTrue: (at) => assertTrue(world, at, said),
+          submitted: () => world.sim.truth.submissions().length > 0,
+          ...(afterSubmit === undefined ? {} : { afterSubmit: () => afterSubmit(world) }),
+          ...(until === undefined ? {} : { until: (at) => until(lane(at), at) }),
+          heal: () => {
+            world.sim.habits.reset();
+            habit.heal?.(world);
+          },
+        });
         table.push(
           `${name} | ${[...said].join(', ')} | ${lane(status).round} | ${status.status} | ${world.liveTraces('u_42').length}`,
         );
@@ -439,39 +449,6 @@ describe('whatever the store does, the verdict is true and nobody else is touche
     120_000,
   );
 });
-
-/** Lets the habit do its worst until Lethe has said what it must, then turns it off. */
-async function watch(world: World, erasure: Erasure, habit: Habit): Promise<Set<string>> {
-  const said = new Set<string>();
-  let submitted = false;
-  for (;;) {
-    const status = await erasure.status();
-    assertTrue(world, status, said);
-    if (!submitted && world.sim.truth.submissions().length > 0) {
-      submitted = true;
-      habit.afterSubmit?.(world);
-    }
-    if (habit.until === undefined) {
-      if (submitted || status.endedAt !== null) return said;
-    } else if (habit.until(lane(status), status)) {
-      world.sim.habits.reset();
-      habit.heal?.(world);
-      return said;
-    } else if (status.endedAt !== null) {
-      throw new Error(`${habit.name}: ended ${status.status} before it said what it must`);
-    }
-    await sleep(20);
-  }
-}
-
-async function watchToEnd(world: World, erasure: Erasure, said: Set<string>): Promise<RequestStatus> {
-  for (;;) {
-    const status = await erasure.status();
-    assertTrue(world, status, said);
-    if (status.endedAt !== null) return status;
-    await sleep(20);
-  }
-}
 
 /** What must hold at every moment: sums balance, and nothing is called verified that is there. */
 function assertTrue(world: World, status: RequestStatus, said: Set<string>): void {

@@ -12,7 +12,6 @@ import { GuardError } from '../src/stores/guard.ts';
 import { NumberText, parseJson } from '../src/stores/http.ts';
 import { langsmithConnectionSchema } from '../src/stores/langsmith/config.ts';
 import type { LangSmithConnectionInput } from '../src/stores/langsmith/config.ts';
-import { Pacer } from '../src/stores/pacing.ts';
 import { StoreError } from '../src/stores/port.ts';
 import type { Control, FindQuery, Project, Row, TraceKey, TraceStore } from '../src/stores/port.ts';
 import { connectionSchema, openStore } from '../src/stores/registry.ts';
@@ -724,61 +723,10 @@ describe('against the simulator', () => {
       }
     });
 
-    test('no span of the limit ever holds more calls than it allows, counted anywhere between their start and end', async () => {
-      const pacer = new Pacer({ few: { calls: 3, perMs: 80 } }, { call: ['few'] }, null);
-      const calls: { readonly start: number; readonly end: number }[] = [];
-      await Promise.all(
-        Array.from({ length: 10 }, async (_, at) => {
-          const done = await pacer.take({ shape: 'call', route: 'GET /x', seniority: at });
-          const start = Date.now();
-          await new Promise((resolve) => setTimeout(resolve, (at * 7) % 20));
-          calls.push({ start, end: Date.now() });
-          done();
-        }),
-      );
-      calls.sort((a, b) => a.start - b.start);
-      for (const [at, { start }] of calls.entries()) {
-        const earlier = calls.slice(0, at).filter(({ end }) => end > start - 80);
-        expect(earlier.length).toBeLessThan(3);
-      }
-    });
-
     test('a read that is told to come later does so when that is soon, and a delete does not', async () => {
       sim.habits.set({ throttle: { every: 2, retryAfter: 30 } });
       for (let turn = 0; turn < 3; turn += 1) expect((await find(turn % 2, ['other-1'])).rows).toHaveLength(9);
       expect(sim.ledger.list({ status: 429 }).length).toBeGreaterThan(0);
-    });
-
-    test('a turn more than 20 real seconds away is not waited for: the caller is told when it comes', async () => {
-      const pacer = new Pacer({ one: { calls: 1, perMs: 30_000 } }, { call: ['one'] }, null);
-      const request = { shape: 'call', route: 'GET /x', seniority: 1 } as const;
-      (await pacer.take(request))();
-      const error = await failure(pacer.take(request));
-      expect(error.reason).toBe('throttled');
-      expect((error.notBeforeMs ?? 0) - Date.now()).toBeGreaterThan(25_000);
-    });
-
-    test('the older read goes first, and a caller that is stopped leaves the queue', async () => {
-      const pacer = new Pacer({ one: { calls: 1, perMs: 60 } }, { call: ['one'] }, null);
-      const order: number[] = [];
-      const take = async (seniority: number): Promise<void> => {
-        const done = await pacer.take({ shape: 'call', route: 'GET /x', seniority });
-        order.push(seniority);
-        done();
-      };
-      await take(0);
-      const stopped = pacer.take({
-        shape: 'call',
-        route: 'GET /x',
-        seniority: 1,
-        progress: () => {
-          throw new Error('stop');
-        },
-      });
-      const rest = [take(9), take(3)];
-      await expect(stopped).rejects.toThrow('stop');
-      await Promise.all(rest);
-      expect(order).toEqual([0, 3, 9]);
     });
   });
 

@@ -9,13 +9,17 @@ const NAME = /['"`]((?:P\d+(?:, | )?)+):/g;
 
 /** Test files by the promises that names in them begin with. */
 function shown(): ReadonlyMap<number, ReadonlySet<string>> {
-  const files = readdirSync(HERE).filter((file) => file.endsWith('.test.ts') && file !== 'promises.test.ts');
+  const files = [
+    ...readdirSync(HERE).filter((file) => file.endsWith('.test.ts') && file !== 'promises.test.ts'),
+    // The cases that every store must pass stand for one.
+    ...readdirSync(`${HERE}conformance`).map((file) => `conformance/${file}`),
+  ];
   const by = new Map<number, Set<string>>();
   for (const file of files) {
     for (const [, numbers = ''] of readFileSync(`${HERE}${file}`, 'utf8').matchAll(NAME)) {
       for (const [, number] of numbers.matchAll(/P(\d+)/g)) {
         const of = by.get(Number(number)) ?? new Set();
-        by.set(Number(number), of.add(file.replace('.test.ts', '')));
+        by.set(Number(number), of.add(file.startsWith('conformance/') ? 'conformance' : file.replace('.test.ts', '')));
       }
     }
   }

@@ -1,6 +1,6 @@
 import { copyLedger, givenLedger, traceLedger, type Book } from '../erasure/book.ts';
 import { exceptionsFromLedgers, type LaneException } from '../erasure/outcome.ts';
-import { formatCount } from '../erasure/format.ts';
+import { formatCount, formatInstant } from '../erasure/format.ts';
 import { jitterMs } from '../erasure/rhythm.ts';
 import type { LaneFigures } from '../erasure/steps.ts';
 import type { LaneDeps } from './deps.ts';
@@ -14,6 +14,10 @@ export function figuresOf(
   const given = givenLedger(book);
   const traces = traceLedger(book);
   const copies = copyLedger(book);
+  const accepted = deps.store.traits.copyMap.flatMap(({ kind, isLimit }) =>
+    isLimit === true && deps.accept.includes(kind) ? [kind] : [],
+  );
+  const unaccepted = copyLedger({ ...book, copies: book.copies.filter(({ kind }) => !accepted.includes(kind)) });
   const unsearchable = Object.entries(searched).filter(([, keys]) => keys.length === 0);
   // Stores compare letter by letter: of a kind whose case does not matter, only the spellings tried were searched.
   const folded = deps.kinds.filter(({ kind, caseInsensitive }) => caseInsensitive && (searched[kind] ?? []).length > 0);
@@ -58,6 +62,11 @@ export function figuresOf(
       text: `no live trace of anybody else has a like value under the keys searched for ${book.unprovenKinds.join(', ')}; an empty search proves nothing`,
     },
     {
+      kind: 'not-proven-before',
+      count: book.notProvenBeforeMs === null ? 0 : 1,
+      text: `nothing older than ${formatInstant(book.notProvenBeforeMs ?? 0)} was seen, although the config says that there is: older data is neither found nor shown to be gone`,
+    },
+    {
       kind: 'single-path',
       count: singlePath ? 1 : 0,
       text: 'only one way of searching by person, or by one of the keys, was there',
@@ -68,7 +77,7 @@ export function figuresOf(
     traces,
     copies,
     exceptions: [
-      ...exceptionsFromLedgers(given, traces, copies, deps.accept),
+      ...exceptionsFromLedgers(given, traces, unaccepted, deps.accept),
       ...more.filter(({ kind, count }) => count > 0 && !deps.accept.includes(kind)),
     ],
   };

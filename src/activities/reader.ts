@@ -84,6 +84,8 @@ export class Reader {
   readonly window: Window;
   controls: readonly Control[] = [];
   silentProjects = 0;
+  /** See `ControlsFound`. */
+  notProvenBeforeMs: number | null = null;
   private readonly loose = new Map<string, LooseRow>();
   private readonly deps: LaneDeps;
   private readonly requestId: string;
@@ -129,6 +131,7 @@ export class Reader {
     });
     this.reports.push(...found.reports);
     this.controls = spread(found.controls, MOST_CONTROLS);
+    this.notProvenBeforeMs = found.notProvenBeforeMs ?? null;
     this.silentProjects = found.silent.filter(({ holdsRuns }) => holdsRuns).length;
   }
 
@@ -300,6 +303,7 @@ export class Reader {
         return null;
       }
       this.reports.push(result.report);
+      if (result.inconclusive !== undefined) throw new Inconclusive(`${name}: ${result.inconclusive}`);
       const seen = result.controlsSeen.filter(Boolean).length;
       const tally = this.controlTally.get(name) ?? { asked: 0, seen: 0 };
       this.controlTally.set(name, { asked: tally.asked + controls.length, seen: tally.seen + seen });

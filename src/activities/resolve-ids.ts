@@ -119,6 +119,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
     silentProjects: reader.silentProjects,
+    notProvenBeforeMs: reader.notProvenBeforeMs,
     unprovenKinds: [...reader.unprovenKinds([...found.kinds])],
     finders: found.finders,
     noControl: false,
@@ -365,7 +366,10 @@ function clocksAgree(reader: Reader): boolean {
 export function newCopies(deps: LaneDeps, copies: readonly Copy[]): BookCopy[] {
   const open = (copy: CopyTrait): boolean => copy.goesWithTrace || copy.erasable === true;
   const lookedAgain = new Set(deps.store.traits.copyMap.flatMap((copy) => (open(copy) ? [copy.kind] : [])));
-  return copies.map(({ kind, id, traceId }) => ({
+  // One that was found by its origin and by a search counts once; the first of them knows its trace.
+  const unique = new Map<string, Copy>();
+  for (const copy of copies) if (!unique.has(`${copy.kind}/${copy.id}`)) unique.set(`${copy.kind}/${copy.id}`, copy);
+  return [...unique.values()].map(({ kind, id, traceId }) => ({
     kind,
     id,
     traceId,

@@ -160,6 +160,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
       .map((id) => ({ ...id, foreign: id.foreign || id.keys.some((key) => newcomers.foreign.has(key)) }))
       .map(({ keys: _keys, ...id }) => id),
     silentProjects: reader.silentProjects,
+    notProvenBeforeMs: reader.notProvenBeforeMs,
     unprovenKinds: [...reader.unprovenKinds(book.baselineKinds)],
     finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
     batches: [],

@@ -11,9 +11,16 @@ import { virtualAt, virtualNow, type ClockSetting } from '../erasure/clock.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { DAY_MS, HOUR_MS, WEEK_MS } from '../erasure/rhythm.ts';
 import type { RequestStatus } from '../erasure/status.ts';
-import type { RecordEntry } from '../evidence/record.ts';
-import type { LangSmithSimulator } from '../simulators/langsmith/index.ts';
+import type { RecordEntry, RecordView } from '../evidence/record.ts';
 import { connect } from './connect.ts';
+import {
+  braintrustOfDemo,
+  DEMO_CLIENTS,
+  langsmithOfDemo,
+  respanOfDemo,
+  type DemoLangSmith,
+  type DemoStore,
+} from './demo-stores.ts';
 import { EXIT, type ExitCode } from './exit.ts';
 import { wrap } from './format.ts';
 import type { LetheWorkers } from '../worker.ts';
@@ -32,10 +39,6 @@ interface DemoOptions {
  */
 const SPEED = 36_000;
 
-const TRACES_PER_PERSON = 40;
-const PROJECTS = ['chat', 'agent'] as const;
-const CONNECTION = 'langsmith-demo';
-
 /** Writing the traces takes a virtual day or two. It begins on a Wednesday, so that it ends well before a weekend. */
 const VIRTUAL_START = { weekday: 3, hour: 0 } as const;
 /** Later than this in a week nothing is begun: the weekend might open between the plan and its first delete. */
@@ -46,7 +49,7 @@ export function addDemo(program: Command, io: Io, exit: (code: ExitCode) => void
     .command('demo')
     .description('see a whole erasure in under a minute: everything embedded, nothing real touched')
     .option('--keep', 'leave everything running afterwards, to look around in the Temporal UI, until Ctrl-C')
-    .option('--people <N>', `how many people have traces (2 to 50, ${TRACES_PER_PERSON} traces each)`, parseCount, 8)
+    .option('--people <N>', 'how many people have traces (2 to 50, 60 traces each)', parseCount, 8)
     .action(async (options: DemoOptions) => {
       exit(await demo(options, io));
     });
@@ -55,11 +58,11 @@ export function addDemo(program: Command, io: Io, exit: (code: ExitCode) => void
 async function demo(options: DemoOptions, io: Io): Promise<ExitCode> {
   const people = Math.min(50, Math.max(2, options.people));
   const began = Date.now();
-  const sdk = await loadSdk();
-  if (sdk === null) {
+  const missing = await missingClients();
+  if (missing.length > 0) {
     io.err(
-      "The demo writes its traces with LangSmith's own SDK, which Lethe itself does not need and does not install. " +
-        'Run `npm install langsmith` beside Lethe, or the demo from a checkout (`npm run demo`).',
+      "The demo writes its traces with the vendors' own clients, which Lethe itself does not need and does not install. " +
+        `Run \`npm install ${missing.join(' ')}\` beside Lethe, or the demo from a checkout (\`npm run demo\`).`,
     );
     return EXIT.other;
   }
@@ -67,7 +70,7 @@ async function demo(options: DemoOptions, io: Io): Promise<ExitCode> {
   const stateDir = await mkdtemp(join(tmpdir(), 'lethe-demo-'));
   const endings: (() => Promise<unknown>)[] = [() => rm(stateDir, { recursive: true, force: true })];
   try {
-    const work = play({ people, stateDir, sdk, io, began, endings });
+    const work = play({ people, stateDir, io, began, endings });
     const played = await Promise.race([work, stop.asked]);
     if (played === undefined) {
       work.catch(() => undefined);
@@ -88,7 +91,6 @@ async function demo(options: DemoOptions, io: Io): Promise<ExitCode> {
 interface Play {
   readonly people: number;
   readonly stateDir: string;
-  readonly sdk: Sdk;
   readonly io: Io;
   /** Real epoch milliseconds at which the command began. */
   readonly began: number;
@@ -96,23 +98,14 @@ interface Play {
   readonly endings: (() => Promise<unknown>)[];
 }
 
-async function play({
-  people,
-  stateDir,
-  sdk,
-  io,
-  began,
-  endings,
-}: Play): Promise<{ code: ExitCode; gone: Promise<never> }> {
+async function play({ people, stateDir, io, began, endings }: Play): Promise<{ code: ExitCode; gone: Promise<never> }> {
   const { out } = io;
-  out('Starting a Temporal server, a worker and a simulated LangSmith on this machine ...');
-  const [{ startLangSmithSimulator }, { startLocalTemporal }, { bundleWorkflows, createWorkers }, { createLogger }] =
-    await Promise.all([
-      import('../simulators/langsmith/index.ts'),
-      import('./local-temporal.ts'),
-      import('../worker.ts'),
-      import('../log.ts'),
-    ]);
+  out('Starting a Temporal server, a worker and three simulated stores on this machine ...');
+  const [{ startLocalTemporal }, { bundleWorkflows, createWorkers }, { createLogger }] = await Promise.all([
+    import('./local-temporal.ts'),
+    import('../worker.ts'),
+    import('../log.ts'),
+  ]);
   const logger = createLogger(io.env['LETHE_LOG_LEVEL'] === undefined ? 'error' : undefined, io.env);
   const secrets = { hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') };
   const [port, uiPort] = await freePorts();
@@ -128,7 +121,7 @@ async function play({
   // What takes long comes before the clock begins to run.
   const [temporal, workflowBundle] = await Promise.all([
     startLocalTemporal({
-      config: demoConfig(basics, 'http://127.0.0.1:9', 'none', null),
+      config: demoConfig(basics, { none: NO_STORE }, null),
       secrets,
       durable: false,
     }).then((started) => {
@@ -142,39 +135,36 @@ async function play({
     virtualMs: weekdayAfter(Date.now() + DAY_MS, VIRTUAL_START),
     speed: SPEED,
   };
-  const simulator = await startLangSmithSimulator({ clock });
-  endings.push(() => simulator.close());
-  const config = demoConfig(basics, simulator.url, simulator.apiKey, clock);
+  const langsmith = await langsmithOfDemo(clock);
+  const stores: readonly DemoStore[] = [langsmith, await braintrustOfDemo(clock), await respanOfDemo(clock)];
+  endings.push(() => Promise.all(stores.map((store) => store.close())));
+  const config = demoConfig(basics, Object.fromEntries(stores.map((store) => [store.connection, store.config])), clock);
   const names = Array.from({ length: people }, (_none, index) => `u_${randomInt(1000, 9999)}${index}`);
   const [victim = ''] = names;
 
-  const [, written] = await Promise.all([
+  const [, ...written] = await Promise.all([
     createWorkers(config, { secrets, logger, workflowBundle, ensureSetup: false, shutdownGraceMs: 2_000 }).then(
       (workers) => {
         endings.push(serve(workers));
       },
     ),
-    writeTraces(sdk, simulator, names),
+    ...stores.map((store) => store.write(names)),
   ]);
   const client = await connect(config);
   endings.push(() => client.close());
+  const head = (text: string): string => `  ${text.padEnd(14)}`;
   out(
     [
-      `  Temporal UI   ${temporal.uiUrl}`,
-      wrap(
-        `the official SDK wrote ${formatTraces(names.length * TRACES_PER_PERSON)} of ${names.length} people (${formatCount(written.runs)} runs, ` +
-          `${formatCount(written.feedback)} feedback scores, 1 dataset example)`,
-        16,
-        '  LangSmith     ',
-      ),
-      wrap(`a second is ten hours; everything below runs on this clock`, 16, '  Clock         '),
+      `${head('Temporal UI')}${temporal.uiUrl}`,
+      ...stores.map(({ label }, index) => wrap(`${names.length} people, ${written[index] ?? ''}`, 16, head(label))),
+      wrap(`a second is ten hours; everything below runs on this clock`, 16, head('Clock')),
     ].join('\n'),
   );
 
   // The weekend must not begin before the first delete was accepted.
   await sleepUntilVirtual(clock, nextStart(virtualNow(clock)));
   // Only now: a weekend that passed during the set-up would not be one on which a delete was left undone.
-  simulator.habits.set({ skipWeekends: 1 });
+  langsmith.simulator.habits.set({ skipWeekends: 1 });
   out('');
   const tell = (atMs: number, text: string) => {
     out(wrap(text, 22, formatInstant(atMs).padEnd(22)));
@@ -184,8 +174,16 @@ async function play({
   const link = client.uiLink(erasure.workflowId);
   if (link !== null) out(`  ${link}`);
 
-  const status = await Promise.race([narrate({ client, erasure, simulator, tell }), temporal.gone]);
-  const code = conclude({ status, simulator, names, out, link, seconds: (Date.now() - began) / 1000 });
+  const status = await Promise.race([narrate({ client, erasure, langsmith, stores, tell }), temporal.gone]);
+  const code = conclude({
+    status,
+    record: await client.records.read(erasure.requestId),
+    stores,
+    names,
+    out,
+    link,
+    seconds: (Date.now() - began) / 1000,
+  });
   return { code, gone: temporal.gone };
 }
 
@@ -199,10 +197,17 @@ function serve(workers: LetheWorkers): () => Promise<void> {
   };
 }
 
+/** Stands in while Temporal starts, when no store is there yet. */
+const NO_STORE: ConfigInput['connections'][string] = {
+  store: 'langsmith',
+  baseUrl: 'http://127.0.0.1:9',
+  apiKey: 'none',
+  identifiers: { user_id: ['metadata.user_id'] },
+};
+
 function demoConfig(
   basics: Omit<ConfigInput, 'connections' | 'clock'>,
-  baseUrl: string,
-  apiKey: string,
+  connections: ConfigInput['connections'],
   clock: ClockSetting | null,
 ): LetheConfig {
   const iso = (ms: number) => new Date(ms).toISOString();
@@ -212,102 +217,41 @@ function demoConfig(
       ...(clock === null
         ? {}
         : { clock: { real: iso(clock.realMs), virtual: iso(clock.virtualMs), speed: clock.speed } }),
-      connections: {
-        [CONNECTION]: {
-          store: 'langsmith',
-          baseUrl,
-          apiKey,
-          identifiers: { user_id: ['metadata.user_id'] },
-          // What no call of this store can show; a controller accepts it knowingly, or it stays an exception.
-          accept: ['insights', 'statistics'],
-        },
-      },
+      connections,
     },
     // Nothing of the caller's Temporal settings: the demo has a server of its own.
     { env: {} },
   );
 }
 
-type Sdk = typeof import('langsmith');
-
-/** The official SDK, or null where it is not installed. */
-async function loadSdk(): Promise<Sdk | null> {
-  try {
-    return await import('langsmith');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND') return null;
-    throw error;
-  }
-}
-
-/** Writes everybody's traces over HTTP, as an application would. */
-async function writeTraces(
-  { Client, RunTree }: Sdk,
-  simulator: LangSmithSimulator,
-  names: readonly string[],
-): Promise<{ readonly runs: number; readonly feedback: number }> {
-  const client = new Client({ apiUrl: simulator.url, apiKey: simulator.apiKey });
-  const total = names.length * TRACES_PER_PERSON;
-  const from = simulator.now() - 30 * DAY_MS;
-  let runs = 0;
-  const scored: { readonly runId: string; readonly project: string }[] = [];
-  let sample: string | null = null;
-  for (let number = 0; number < total; number += 1) {
-    const name = names[number % names.length] ?? '';
-    const startMs = Math.floor(from + (number / total) * 29 * DAY_MS);
-    const project = PROJECTS[Math.floor(number / names.length) % PROJECTS.length] ?? PROJECTS[0];
-    const root = new RunTree({
-      client,
-      name: 'answer',
-      run_type: 'chain',
-      project_name: project,
-      inputs: { question: `question ${number}` },
-      metadata: { user_id: name },
-      start_time: startMs,
-    });
-    const children = ['retrieve', 'model'].map((step, index) =>
-      root.createChild({ name: step, run_type: index === 0 ? 'retriever' : 'llm', start_time: startMs + 100 * index }),
-    );
-    await root.postRun();
-    for (const child of children) {
-      await child.end({ done: true }, undefined, startMs + 300);
-      await child.postRun();
-    }
-    await root.end({ answer: 'an answer' }, undefined, startMs + 400);
-    await root.patchRun();
-    runs += 1 + children.length;
-    if (number % 10 === 0) scored.push({ runId: root.id, project });
-    if (name === names[0]) sample ??= root.id;
-  }
-  await client.flush();
-  await client.awaitPendingTraceBatches();
-  const projectIds = new Map<string, string>();
-  for (const project of PROJECTS) projectIds.set(project, (await client.readProject({ projectName: project })).id);
-  for (const { runId, project } of scored) {
-    await client.createFeedback({ runId, sessionId: projectIds.get(project) ?? '', key: 'helpful', score: 1 });
-  }
-  const dataset = await client.createDataset('regression');
-  if (sample !== null) {
-    await client.createExample({
-      dataset_id: dataset.id,
-      inputs: { question: 'question 0' },
-      reference_outputs: { answer: 'an answer' },
-      source_run_id: sample,
-    });
-  }
-  return { runs, feedback: scored.length };
+/** Those of the vendors' clients that are not installed. */
+async function missingClients(): Promise<readonly string[]> {
+  const missing = await Promise.all(
+    DEMO_CLIENTS.map((name) =>
+      import(name).then(
+        () => [],
+        (error: unknown) => {
+          if ((error as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND') return [name];
+          throw error;
+        },
+      ),
+    ),
+  );
+  return missing.flat();
 }
 
 interface Narration {
   readonly client: LetheClient;
   readonly erasure: Erasure;
-  readonly simulator: LangSmithSimulator;
+  readonly langsmith: DemoLangSmith;
+  readonly stores: readonly DemoStore[];
   readonly tell: (atMs: number, text: string) => void;
 }
 
-/** Tells what happens as it happens, from the record that Lethe keeps and from what the simulator really does. */
-async function narrate({ client, erasure, simulator, tell }: Narration): Promise<RequestStatus> {
-  let told = 0;
+/** Tells what happens as it happens, from the record that Lethe keeps and from what LangSmith really does. */
+async function narrate({ client, erasure, langsmith, stores, tell }: Narration): Promise<RequestStatus> {
+  const { simulator } = langsmith;
+  const told = new Map<string, number>();
   let deletions = 0;
   // The last batch of the first weekend, Sunday.
   const idleUntilMs = simulator.nextBatch() + DAY_MS;
@@ -324,9 +268,14 @@ async function narrate({ client, erasure, simulator, tell }: Narration): Promise
     }
     if (first !== undefined) tell(first.atMs, `LangSmith's weekend job deletes ${formatTraces(fresh.length)}.`);
 
-    const entries = (await client.records.read(erasure.requestId))?.lanes[CONNECTION]?.entries ?? [];
-    for (const { entry } of entries.slice(told)) tell(Date.parse(entry.at), sentence(entry));
-    told = entries.length;
+    const lanes = (await client.records.read(erasure.requestId))?.lanes ?? {};
+    const news = stores.flatMap(({ connection, label }) => {
+      const entries = lanes[connection]?.entries ?? [];
+      const seen = told.get(connection) ?? 0;
+      told.set(connection, entries.length);
+      return entries.slice(seen).map(({ entry }) => ({ label, entry, atMs: Date.parse(entry.at) }));
+    });
+    for (const { label, entry, atMs } of news.sort((a, b) => a.atMs - b.atMs)) tell(atMs, sentence(label, entry));
     if (status.endedAt !== null) return status;
     const orphaned = Object.values(status.connections).some(({ attention }) => attention?.reason === 'workflow-lost');
     if (orphaned) return status;
@@ -334,76 +283,113 @@ async function narrate({ client, erasure, simulator, tell }: Narration): Promise
   }
 }
 
-function sentence(entry: RecordEntry): string {
+function sentence(label: string, entry: RecordEntry): string {
   switch (entry.kind) {
     case 'plan': {
-      const copies =
-        entry.copies.found === 0 ? '' : `, and ${formatCount(entry.copies.found)} copies of them elsewhere`;
-      return (
-        `Plan: ${formatTraces(entry.traces.matched)} of this person in ${entry.projects.examined.length} projects${copies}, ` +
-        `found by ${entry.finders.length} finders that agree.`
-      );
+      const { found } = entry.copies;
+      const copies = found === 0 ? '' : `, and ${formatCount(found)} ${found === 1 ? 'copy' : 'copies'} elsewhere`;
+      const agree = entry.disagreements.length === 0 ? 'that agree' : 'that differ: all are taken';
+      return `${label}: ${formatTraces(entry.traces.matched)} of this person${copies}, found by ${entry.finders.length} finders ${agree}.`;
     }
     case 'submit':
-      if (entry.count === 0) return `Round ${entry.round}: nothing left to submit.`;
+      if (entry.count === 0) return `${label}, round ${entry.round}: nothing left to submit.`;
       return (
-        `Round ${entry.round}: ${formatTraces(entry.count)} submitted. LangSmith answers ${entry.status ?? 'nothing'}, ` +
-        `which proves nothing. Lethe sleeps until ${entry.settledAt === null ? 'later' : formatInstant(Date.parse(entry.settledAt))}.`
+        `${label}, round ${entry.round}: ${formatTraces(entry.count)} submitted; it answers ${entry.status ?? 'nothing'}, ` +
+        `which proves nothing. Reads count from ${entry.settledAt === null ? 'later' : formatInstant(Date.parse(entry.settledAt))}.`
       );
     case 'read': {
       const { traces } = entry;
       if (entry.answer === 'survivors') {
-        return `Read back: ${formatTraces(traces.survived + traces.pending)} still there, although accepted. Once more.`;
+        return `${label}, read back: ${formatTraces(traces.survived + traces.pending)} still there, although accepted. Once more.`;
       }
       if (entry.answer === 'clean') {
         const counted = entry.counted
           ? `clean read ${entry.cleanReads}`
           : `does not count: ${entry.why ?? 'too early'}`;
-        return `Read back, by id and by person, with controls: all gone (${counted}).`;
+        return `${label}, read back by id and by person, with controls: all gone (${counted}).`;
       }
-      return `Read back: ${entry.answer}${entry.why === null ? '' : `, ${entry.why}`}.`;
+      return `${label}, read back: ${entry.answer}${entry.why === null ? '' : `, ${entry.why}`}.`;
     }
     case 'trouble':
-      return `${entry.step}: ${entry.text}`;
+      return `${label}, ${entry.step}: ${entry.text}`;
   }
 }
 
 interface Conclusion {
   readonly status: RequestStatus;
-  readonly simulator: LangSmithSimulator;
+  readonly record: RecordView | null;
+  readonly stores: readonly DemoStore[];
   readonly names: readonly string[];
   readonly out: (text: string) => void;
   readonly link: string | null;
   readonly seconds: number;
 }
 
-/** Holds what Lethe says against what the simulator knows. */
-function conclude({ status, simulator, names, out, link, seconds }: Conclusion): ExitCode {
+/** Holds what Lethe says against what the simulators know, store beside store. */
+function conclude({ status, record, stores, names, out, link, seconds }: Conclusion): ExitCode {
   const [victim = '', ...others] = names;
-  const { truth } = simulator;
-  const left = truth.tracesOf([{ key: 'user_id', value: victim }]).length;
-  const kept = others.map((value) => truth.tracesOf([{ key: 'user_id', value }]).length);
-  const strangers = kept.reduce((sum, count) => sum + count, 0);
-  const untouched = strangers === others.length * TRACES_PER_PERSON && truth.unasked().length === 0;
+  const count = (all: readonly string[], store: DemoStore): number =>
+    all.reduce((sum, name) => sum + store.live(name), 0);
+  const spared = stores.every(
+    (store) => count(others, store) === others.length * store.tracesPerPerson && store.unasked() === 0,
+  );
+  const gone = stores.every((store) => store.live(victim) === 0);
   const proven = status.status === 'verified' || status.status === 'verified-with-exceptions';
 
-  const lines = ['', `Lethe says: ${status.status}`];
-  for (const { text } of status.exceptions) lines.push(wrap(text, 4, '  - '));
-  const label = (text: string) => `  ${text.padEnd(18)}`;
-  lines.push(
+  const row = (title: string, cell: (store: DemoStore) => string): string =>
+    `  ${title.padEnd(18)}${stores.map((store) => cell(store).padEnd(20)).join('')}`.trimEnd();
+  const lines = [
     '',
-    'What the simulated LangSmith knows:',
-    `${label('this person')}${formatCount(left)} of ${TRACES_PER_PERSON} traces left`,
-    `${label(`${others.length} other people`)}${formatCount(strangers)} of ${formatCount(others.length * TRACES_PER_PERSON)} traces left`,
-    `${label('nobody asked for')}${truth.unasked().length} traces deleted`,
-  );
-  const agrees = proven && left === 0 && untouched;
+    `Lethe says: ${status.status}`,
+    '',
+    row('', ({ label }) => label),
+    row('Lethe says', ({ connection }) => outcomeOf(status, connection)),
+    row('it took', ({ connection }) => durationOf(status, record, connection)),
+    '',
+    'What the simulated stores know:',
+    row('this person', (store) => `${store.live(victim)} of ${store.tracesPerPerson} left`),
+    row(
+      `${others.length} others`,
+      (store) => `${count(others, store)} of ${others.length * store.tracesPerPerson} left`,
+    ),
+    row('nobody asked for', (store) => `${store.unasked()} deleted`),
+  ];
+  lines.push('', 'Out of reach, accepted beforehand in the config (no call shows or erases it):');
+  for (const { connection, label } of stores) {
+    const plan = record?.lanes[connection]?.entries.find(({ entry }) => entry.kind === 'plan')?.entry;
+    const accepted = plan?.kind === 'plan' ? plan.accepted.join(', ') : '';
+    lines.push(wrap(accepted, 14, `  ${label.padEnd(12)}`));
+  }
+  if (status.exceptions.length > 0) {
+    lines.push('', 'Left for a person to do, or not proven:');
+    for (const { connection, text } of status.exceptions) {
+      const label = stores.find((store) => store.connection === connection)?.label ?? connection;
+      lines.push(wrap(text, 14, `  ${label.padEnd(12)}`));
+    }
+  }
+  const agrees = proven && gone && spared;
   lines.push('', agrees ? 'Verdict and truth agree.' : 'VERDICT AND TRUTH DISAGREE. This is a bug.');
-  const weeks = (Date.parse(status.endedAt ?? status.dueAt) - Date.parse(status.receivedAt)) / DAY_MS;
-  lines.push(`${Math.round(weeks)} virtual days in ${Math.round(seconds)} s, set-up included.`);
+  const days = (Date.parse(status.endedAt ?? status.dueAt) - Date.parse(status.receivedAt)) / DAY_MS;
+  lines.push(`${Math.round(days)} virtual days in ${Math.round(seconds)} s, set-up included.`);
   if (link !== null) lines.push(`The whole story, step by step: ${link}`);
   out(lines.join('\n'));
   return agrees ? EXIT.ok : EXIT.other;
+}
+
+/** A lane's outcome in the width of a column. */
+function outcomeOf(status: RequestStatus, connection: string): string {
+  const lane = status.connections[connection]?.status ?? 'unknown';
+  const exceptions = status.exceptions.filter((one) => one.connection === connection).length;
+  return lane === 'verified-with-exceptions' ? `verified, but for ${exceptions}` : lane;
+}
+
+/** From the request to a lane's last read, and its rounds. */
+function durationOf(status: RequestStatus, record: RecordView | null, connection: string): string {
+  const times = (record?.lanes[connection]?.entries ?? []).map(({ entry }) => Date.parse(entry.at));
+  const hours = (Math.max(...times) - Date.parse(status.receivedAt)) / HOUR_MS;
+  const rounds = status.connections[connection]?.round ?? 0;
+  const long = hours < 48 ? `${Math.max(1, Math.round(hours))} h` : `${Math.round(hours / 24)} days`;
+  return `${long}, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}`;
 }
 
 /** The first such weekday and hour from an instant on, UTC. */

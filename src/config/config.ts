@@ -289,9 +289,13 @@ function unknownKinds(connections: Readonly<Record<string, ConnectionConfig>>, k
 function clockProblems(connections: Readonly<Record<string, ConnectionConfig>>, address: string | null): Problem[] {
   const why = 'is not on this machine, and a simulated clock is for simulations only: remove "clock"';
   const problems: Problem[] = [];
-  for (const [name, { baseUrl }] of Object.entries(connections)) {
-    if (baseUrl !== ABSENT_SECRET && !isLoopback(baseUrl)) {
-      problems.push({ path: `connections.${name}.baseUrl`, message: why });
+  for (const [name, connection] of Object.entries(connections)) {
+    const addresses: Readonly<Record<string, unknown>> = connection;
+    for (const field of ['baseUrl', 'appUrl', 'apiUrl']) {
+      const url = addresses[field];
+      if (typeof url === 'string' && url !== ABSENT_SECRET && !isLoopback(url)) {
+        problems.push({ path: `connections.${name}.${field}`, message: why });
+      }
     }
   }
   if (address !== null && !isLoopback(address)) problems.push({ path: 'temporal.address', message: why });

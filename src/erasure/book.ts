@@ -59,6 +59,8 @@ export const bookSchema = z.strictObject({
   silentProjects: z.int(),
   /** Kinds of identifiers for which the latest read had neither a control nor a baseline (P6). */
   unprovenKinds: z.array(z.string()),
+  /** Reads are shown to see nothing older than this, epoch milliseconds; null: nothing speaks against it (P10). */
+  notProvenBeforeMs: z.number().nullable().default(null),
   /** The fewest ways of searching by person that answered in a read that counts (P5). */
   finders: z.int(),
   /** Whether a counted read had to do without controls (P7). */

@@ -50,6 +50,7 @@ export const EXCEPTION_KINDS = [
   'unsearchable',
   'no-control',
   'single-path',
+  'not-proven-before',
   'manual-copies',
   'out-of-reach',
   'inconclusive-copies',

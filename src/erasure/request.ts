@@ -21,6 +21,8 @@ const PLACEHOLDERS: ReadonlySet<string> = new Set([
   'guest',
   'user',
   'default',
+  // What the tracing clients of Respan write when no user is named.
+  'default_user',
   'test',
   'true',
   'false',

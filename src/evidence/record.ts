@@ -85,6 +85,8 @@ const readReportSchema = z.strictObject({
   requestIds: z.array(z.string()),
   skewMs: z.number().nullable(),
   sunset: z.string().nullable(),
+  /** Codes of the store's own warnings; absent: none. */
+  warnings: z.array(z.string()).optional(),
 });
 /** `ReadReport` as the record keeps it: the same, with its window as instants. */
 export type RecordedRead = z.infer<typeof readReportSchema>;
@@ -429,7 +431,13 @@ export function recordedWindow(
 
 /** The record's spelling of a read. */
 export function recordedRead(report: ReadReport): RecordedRead {
-  return { ...report, window: recordedWindow(report.window), requestIds: [...report.requestIds] };
+  const { warnings, ...rest } = report;
+  return {
+    ...rest,
+    window: recordedWindow(report.window),
+    requestIds: [...report.requestIds],
+    ...(warnings === undefined ? {} : { warnings: [...warnings] }),
+  };
 }
 
 /** The record's spelling of projects. */

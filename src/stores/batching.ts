@@ -1,7 +1,9 @@
 import type { Clock } from '../erasure/clock.ts';
-import type { Ask, Carry } from './convoy.ts';
-import { Convoys } from './convoy.ts';
-import type { KillSwitch } from './kill-switch.ts';
+import { virtualNow } from '../erasure/clock.ts';
+import { MINUTE_MS } from '../erasure/rhythm.ts';
+import type { Ask, Carry, ConvoyOptions } from './convoy.ts';
+import { Convoys, newAsk } from './convoy.ts';
+import type { KillSwitch } from './guard.ts';
 import type {
   Control,
   ControlQuery,
@@ -13,6 +15,7 @@ import type {
   Located,
   LocateQuery,
   LookupQuery,
+  PersonValue,
   Progress,
   Project,
   Read,
@@ -28,26 +31,69 @@ import type {
 import { StoreError, TooManyRows } from './port.ts';
 import { keyOf, PairIndex, pairsOf } from './rows.ts';
 
-/** A step that asks for more traces than this goes on by itself: the others would wait for it. */
-const HEAVY_TRACES = 1000;
-/** Rows that a combined search reads before whoever has most of them is sent on by himself. */
-const MOST_ROWS = 10_000;
-/** Different controls in one combined call. */
-const MOST_CONTROLS = 40;
-/** Traces looked up in one combined call; longer lists only keep more in memory. */
-const MOST_TRACES = 5_000;
+/** How much goes into one call, and how long steps wait for each other. */
+export interface BatchingOptions extends ConvoyOptions {
+  /**
+   * A step that looks up more traces than this goes on by itself: the others would wait for it.
+   *
+   * @default 1,000
+   */
+  readonly heavyTraces?: number;
+  /**
+   * Rows that a combined search reads before whoever has most of them is sent on by himself.
+   *
+   * @default 10,000
+   */
+  readonly mostRows?: number;
+  /**
+   * Different controls in one combined call.
+   *
+   * @default 40
+   */
+  readonly mostControls?: number;
+  /**
+   * Traces looked up in one combined call; longer lists only keep more in memory.
+   *
+   * @default 5,000
+   */
+  readonly mostTraces?: number;
+  /**
+   * After a shared call failed for a reason that one question of it may be, questions of that sort go apart for so many
+   * virtual milliseconds, or one odd request would fail those who share with it again and again (P26). Longer than the
+   * first pauses between two probes of a lane, so that these go apart.
+   *
+   * @default 900,000
+   */
+  readonly apartMs?: number;
+}
+
+const DEFAULTS = {
+  heavyTraces: 1000,
+  mostRows: 10_000,
+  mostControls: 40,
+  mostTraces: 5_000,
+  apartMs: 15 * MINUTE_MS,
+} as const;
 
 /**
  * Lets the steps of many people share their calls (P20): look-ups, deletes and, where the language allows, searches of
  * one project ride in one call, and everybody gets only what is theirs. A row that nobody asked for fails the call for
- * all of them; a delete that the store refuses is halved until what it refuses stands alone; an outcome that is not known
+ * all of them; a call that the store refuses is halved until what it refuses stands alone; an outcome that is not known
  * is nobody's success.
  *
  * Steps say that they begin through `board`. What is asked without that goes through as it is.
  */
-export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch): TraceStore {
-  const convoys = new Convoys(clock);
+export function batched(
+  inner: TraceStore,
+  clock: Clock,
+  killSwitch: KillSwitch,
+  options: BatchingOptions = {},
+): TraceStore {
+  const { heavyTraces, mostRows, mostControls, mostTraces, apartMs } = { ...DEFAULTS, ...options };
+  const convoys = new Convoys(clock, options);
   const { traits } = inner;
+  /** By sort of question, until when they go apart, virtual epoch milliseconds. */
+  const apartUntilMs = new Map<string, number>();
 
   /** Asks together with the others of the convoy, or at once when there is none. */
   function ask<Query, Answer>(
@@ -61,10 +107,52 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
     return convoy === undefined ? alone(query) : convoy.ask(member, channel, query, carry);
   }
 
+  /** Makes calls of as many questions as fit, side by side; what goes wrong in one concerns only those in it. */
+  async function inParts<Query, Answer>(
+    asks: readonly Ask<Query, Answer>[],
+    progress: Progress,
+    { sort, newLoad, halves, carry }: Ride<Query, Answer>,
+  ): Promise<void> {
+    const apart = (apartUntilMs.get(sort) ?? Number.NEGATIVE_INFINITY) > virtualNow(clock);
+    const parts = apart ? asks.map((one) => [one]) : partsOf(asks, newLoad);
+    await Promise.all(parts.map((part) => carryPart(part, freshRefusals(part.length))));
+
+    async function carryPart(part: readonly Ask<Query, Answer>[], refusals: Refusals): Promise<void> {
+      const open = part.filter(({ settled }) => !settled);
+      const [only] = open;
+      if (only === undefined) return;
+      try {
+        await carry(open, open.length === 1 ? only.member : progress, (some) => carryPart(some, refusals));
+        refusals.left = refusals.most;
+      } catch (error) {
+        if (halves && isRefused(error)) {
+          refusals.left -= 1;
+          if (open.length > 1 && refusals.left > 0) {
+            const half = Math.ceil(open.length / 2);
+            await carryPart(open.slice(0, half), refusals);
+            await carryPart(open.slice(half), refusals);
+            return;
+          }
+        } else if (open.length > 1 && mayBeOnesFault(error)) apartUntilMs.set(sort, virtualNow(clock) + apartMs);
+        failAll(open)(error);
+      }
+    }
+  }
+
+  function findRide(sort: string, find: (query: FindQuery) => Promise<Read>): Ride<FindQuery, Read> {
+    return {
+      sort,
+      newLoad: () => findLoad(traits.mostSpellingsPerFind, mostControls),
+      halves: true,
+      carry: (asks, progress, again) => findTogether(find, asks, progress, again),
+    };
+  }
+
   async function findTogether(
     find: (query: FindQuery) => Promise<Read>,
     asks: readonly Ask<FindQuery, Read>[],
     progress: Progress,
+    again: Again<FindQuery, Read>,
   ): Promise<void> {
     const [first] = asks;
     if (first === undefined) return;
@@ -74,6 +162,7 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
     }
     const queries = asks.map(({ query }) => query);
     const controls = unite(queries.map((query) => query.controls));
+    const ownersOfValues = valueOwners(queries);
     let read: Read;
     try {
       read = await find({
@@ -81,23 +170,23 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
         terms: uniteTerms(queries),
         window: widest(queries),
         controls: controls.all,
-        mostRows: MOST_ROWS,
+        mostRows,
         progress,
       });
     } catch (error) {
       if (!(error instanceof TooManyRows)) throw error;
-      await findApart(find, asks, error.rows, progress);
+      await findApart(find, asks, share(asks.length, error.rows, ownersOfValues), again);
       return;
     }
-    const index = new PairIndex(asks.map(({ query }) => pairsOf(query.terms)));
-    const rows = share(asks.length, read.rows, (row) => index.of(row.persons));
-    const loose = share(asks.length, read.loose ?? [], (row) => index.of(row.persons));
+    const rows = share(asks.length, read.rows, ownersOfValues);
+    const loose = share(asks.length, read.loose ?? [], ownersOfValues);
     if (rows === null || loose === null) throw strange(read.report);
     asks.forEach((one, at) => {
-      one.answer({
-        ...shareOf(read, rows[at] ?? [], controls, one.query.controls, asks.length),
+      const projectIds = one.query.projects.map(({ id }) => id);
+      answerShare(one, read, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => ({
+        ...mine,
         ...(read.loose === undefined ? {} : { loose: loose[at] ?? [] }),
-      });
+      }));
     });
   }
 
@@ -105,23 +194,21 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
   async function findApart(
     find: (query: FindQuery) => Promise<Read>,
     asks: readonly Ask<FindQuery, Read>[],
-    rows: readonly Row[],
-    progress: Progress,
+    shares: readonly (readonly Row[])[] | null,
+    again: Again<FindQuery, Read>,
   ): Promise<void> {
-    const index = new PairIndex(asks.map(({ query }) => pairsOf(query.terms)));
-    const counts = (share(asks.length, rows, (row) => index.of(row.persons)) ?? []).map(({ length }) => length);
+    const counts = (shares ?? []).map(({ length }) => length);
+    const total = counts.reduce((sum, count) => sum + count, 0);
     const most = counts.indexOf(Math.max(0, ...counts));
     const heavy = asks[most];
-    if (heavy !== undefined && (counts[most] ?? 0) > rows.length / 4) {
+    if (heavy !== undefined && (counts[most] ?? 0) > total / 4) {
       convoys.leave(heavy.member);
-      const others = asks.filter((one) => one !== heavy);
-      await Promise.all([each(find, [heavy]), findTogether(find, others, progress).catch(failAll(others))]);
+      await Promise.all([each(find, [heavy]), again(asks.filter((one) => one !== heavy))]);
       return;
     }
     const half = Math.ceil(asks.length / 2);
-    for (const part of [asks.slice(0, half), asks.slice(half)]) {
-      await findTogether(find, part, progress).catch(failAll(part));
-    }
+    await again(asks.slice(0, half));
+    await again(asks.slice(half));
   }
 
   async function lookupTogether(
@@ -137,18 +224,33 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
     }
     const queries = asks.map(({ query }) => query);
     const controls = unite(queries.map((query) => query.controls));
-    const askedBy = ownersOf(queries.map(({ traces }) => traces.map(traceKey)));
+    const askedBy = ownersOf(
+      queries.map(({ traces }) =>
+        traces.flatMap((trace) => [
+          traceKey(trace),
+          ...(trace.rowIds ?? []).map((rowId) => rowKey(trace.projectId, rowId)),
+        ]),
+      ),
+    );
+    const traceIds = new Set(queries.flatMap(({ traces }) => traces.map(({ traceId }) => traceId)));
     const read = await lookup({
-      traces: uniteTraces(queries),
+      traces: uniteTraces(queries.flatMap(({ traces }) => traces)),
       window: widest(queries),
       controls: controls.all,
       runsThere: queries.reduce((sum, { runsThere = 0 }) => sum + runsThere, 0),
       progress,
     });
-    const rows = share(asks.length, read.rows, (row) => askedBy.get(traceKey(row)) ?? []);
+    const rows = share(asks.length, read.rows, (row) => {
+      const owners = [
+        ...new Set([...(askedBy.get(traceKey(row)) ?? []), ...(askedBy.get(rowKey(row.projectId, row.runId)) ?? [])]),
+      ];
+      // An application may write one trace to several projects; here it lies in one that only others asked about.
+      return owners.length > 0 || traceIds.has(row.traceId) ? owners : null;
+    });
     if (rows === null) throw strange(read.report);
     asks.forEach((one, at) => {
-      one.answer(shareOf(read, rows[at] ?? [], controls, one.query.controls, asks.length));
+      const projectIds = one.query.traces.map(({ projectId }) => projectId);
+      answerShare(one, read, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => mine);
     });
   }
 
@@ -169,17 +271,18 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
       controls: controls.all,
       progress,
     });
-    const ownersOfRow = ({ runId, traceId }: Row): readonly number[] => [
-      ...new Set([...(askedBy.get(runId) ?? []), ...(askedBy.get(traceId) ?? [])]),
-    ];
-    const rows = share(asks.length, located.rows, ownersOfRow);
+    const rows = share(asks.length, located.rows, ({ runId, traceId }) => {
+      const owners = [...new Set([...(askedBy.get(runId) ?? []), ...(askedBy.get(traceId) ?? [])])];
+      return owners.length > 0 ? owners : null;
+    });
     if (rows === null) throw strange(located.report);
     asks.forEach((one, at) => {
       const asked = new Set(one.query.ids);
-      one.answer({
-        ...shareOf(located, rows[at] ?? [], controls, one.query.controls, asks.length),
+      const projectIds = one.query.projects.map(({ id }) => id);
+      answerShare(one, located, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => ({
+        ...mine,
         wrongKind: new Map([...located.wrongKind].filter(([id]) => asked.has(id))),
-      });
+      }));
     });
   }
 
@@ -196,7 +299,7 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
       want: Math.max(...queries.map(({ want }) => want)),
       // Whoever may not serve for one of them serves for nobody.
       exclude: (row) => queries.some(({ exclude }) => exclude(row)),
-      progress: asks.length === 1 ? first.member : progress,
+      progress,
     });
     const answer = { ...found, reports: found.reports.map((report) => withPeople(report, asks.length)) };
     for (const one of asks) one.answer(answer);
@@ -238,91 +341,89 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
     }
   }
 
+  /**
+   * Deletes what several orders name by as few calls as the store takes. A refused call is halved until what the store
+   * refuses stands alone; who withdraws at the last word is left out, and the others go.
+   *
+   * @throws whatever leaves open what became of some of the traces (P20); the orders of which all is known are answered.
+   */
   async function submitTogether(asks: readonly Ask<DeleteOrder, Receipt>[], progress: Progress): Promise<void> {
+    const projectId = asks[0]?.query.projectId ?? '';
+    const named = new Map(asks.map((one) => [one, new Set(one.query.traces.map(({ traceId }) => traceId))]));
+    const outcomes = new Map<string, Outcome>();
+    const all = uniteTraces(asks.flatMap(({ query }) => query.traces));
+    const refusals = freshRefusals(all.length);
     let open = asks;
-    for (;;) {
-      const withdrawn = new Map<Ask<DeleteOrder, Receipt>, unknown>();
-      const lastWord = async (): Promise<void> => {
-        await Promise.all(
-          open.map((one) =>
-            one.query.lastWord().catch((error: unknown) => {
-              withdrawn.set(one, error);
-            }),
-          ),
-        );
-        if (withdrawn.size > 0) throw new Withdrawn();
-      };
-      const traces = [
-        ...new Map(open.flatMap(({ query }) => query.traces.map((trace) => [trace.traceId, trace]))).values(),
-      ];
-      const projectId = open[0]?.query.projectId ?? '';
-      try {
-        const outcomes = await submitHalving({ projectId, traces, lastWord, progress });
-        for (const one of open) settleOrder(one, outcomes, open.length);
-        return;
-      } catch (error) {
-        // Nothing was sent: those who may not go on are left out, and the others ask once more.
-        if (!(error instanceof Withdrawn)) throw error;
-        for (const [one, why] of withdrawn) one.fail(why);
-        open = open.filter((one) => !withdrawn.has(one) && !one.settled);
-        if (open.length === 0) return;
-      }
-    }
-  }
+    const isTold = ({ query }: Ask<DeleteOrder, Receipt>): boolean =>
+      query.traces.every(({ traceId }) => outcomes.has(traceId));
 
-  type Outcomes = ReadonlyMap<string, Receipt | StoreError>;
-
-  /** @throws StoreError when nobody knows what became of some of the traces (P20), or the delete was not wanted. */
-  async function submitHalving(order: DeleteOrder): Promise<Outcomes> {
-    const outcomes = new Map<string, Receipt | StoreError>();
-    // Two refusals for each halving, and some more ids that are bad; a store that refuses everything is not asked on.
-    let refusalsLeft = 2 * Math.ceil(Math.log2(order.traces.length + 1)) + 8;
     const send = async (traces: readonly TraceRef[]): Promise<void> => {
-      try {
-        const receipt = await inner.submit({ ...order, traces });
-        const refused = new Set(receipt.refused ?? []);
-        for (const { traceId } of traces) {
-          if (!refused.has(traceId)) outcomes.set(traceId, receipt);
-        }
-      } catch (error) {
-        if (!(error instanceof StoreError) || error.reason !== 'rejected' || killSwitch.tripped !== null) throw error;
-        refusalsLeft -= 1;
-        if (traces.length === 1 || refusalsLeft <= 0) {
-          for (const { traceId } of traces) outcomes.set(traceId, error);
+      for (;;) {
+        const riders = open.filter((one) => traces.some(({ traceId }) => named.get(one)?.has(traceId)));
+        const wanted = traces.filter(({ traceId }) => riders.some((one) => named.get(one)?.has(traceId)));
+        if (wanted.length === 0) return;
+        const withdrawn = new Map<Ask<DeleteOrder, Receipt>, unknown>();
+        const lastWord = async (): Promise<void> => {
+          await Promise.all(
+            riders.map(async (one) => {
+              try {
+                await one.query.lastWord();
+                if (one.settled) throw new Withdrawn();
+              } catch (error) {
+                withdrawn.set(one, error);
+              }
+            }),
+          );
+          if (withdrawn.size > 0) throw new Withdrawn();
+          for (const one of riders) one.firm = true;
+        };
+        try {
+          const receipt = await inner.submit({ projectId, traces: wanted, lastWord, progress });
+          const refused = new Set(receipt.refused ?? []);
+          for (const { traceId } of wanted) {
+            outcomes.set(traceId, refused.has(traceId) ? refusedAlone(receipt) : { receipt, people: riders.length });
+          }
+          refusals.left = refusals.most;
+          for (const one of riders) if (isTold(one)) settleOrder(one, outcomes, null);
           return;
+        } catch (error) {
+          if (error instanceof Withdrawn) {
+            // Nothing was sent: those who may not go on are left out, and the others ask once more.
+            for (const [one, why] of withdrawn) settleOrder(one, outcomes, why);
+            open = open.filter((one) => !withdrawn.has(one));
+            continue;
+          }
+          if (!(error instanceof StoreError) || error.reason !== 'rejected' || killSwitch.tripped !== null) throw error;
+          refusals.left -= 1;
+          if (wanted.length === 1 || refusals.left <= 0) {
+            for (const { traceId } of wanted) outcomes.set(traceId, error);
+            return;
+          }
+          const half = Math.ceil(wanted.length / 2);
+          await send(wanted.slice(0, half));
+          await send(wanted.slice(half));
+          return;
+        } finally {
+          for (const one of riders) one.firm = false;
         }
-        const half = Math.ceil(traces.length / 2);
-        await send(traces.slice(0, half));
-        await send(traces.slice(half));
       }
     };
-    await send(order.traces);
-    return outcomes;
+
+    let why: unknown = new Error('a delete call ended without an outcome');
+    try {
+      await send(all);
+    } catch (error) {
+      why = error;
+      throw error;
+    } finally {
+      for (const one of open) settleOrder(one, outcomes, why);
+    }
   }
 
-  function settleOrder(one: Ask<DeleteOrder, Receipt>, outcomes: Outcomes, people: number): void {
-    let receipt: Receipt | null = null;
-    let error: StoreError | null = null;
-    const refused: string[] = [];
-    for (const { traceId } of one.query.traces) {
-      const outcome = outcomes.get(traceId);
-      if (outcome instanceof StoreError || outcome === undefined) {
-        error ??= outcome ?? null;
-        refused.push(traceId);
-      } else if (receipt === null || outcome.acknowledgedAtMs > receipt.acknowledgedAtMs) {
-        receipt = outcome;
-      }
-    }
-    if (receipt === null) {
-      one.fail(error ?? new Error('a delete call ended without an outcome'));
-      return;
-    }
-    const { refused: _others, ...answered } = receipt;
-    one.answer({
-      ...answered,
-      ...(refused.length === 0 ? {} : { refused }),
-      ...(people === 1 ? {} : { people }),
-    });
+  function submitAlone(order: DeleteOrder): Promise<Receipt> {
+    const { ask: one, answer } = newAsk<DeleteOrder, Receipt>(order.progress, order);
+    submitTogether([one], order.progress).catch(one.fail);
+    return answer;
   }
 
   const combinedFinds = traits.pageTokens !== 'offset' && traits.mostSpellingsPerFind > 1;
@@ -346,25 +447,28 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
       ),
     finders: inner.finders.map((finder) => {
       const find = (query: FindQuery): Promise<Read> => finder.find(query);
+      const ride = findRide(`find ${finder.name}`, find);
       return {
         ...finder,
         find: (query) =>
-          ask(query.progress, `find ${finder.name} ${scopeOf(query)}`, query, find, (asks, progress) =>
-            combinedFinds
-              ? inParts(asks, findLoad(traits.mostSpellingsPerFind), (part) => findTogether(find, part, progress))
-              : each(find, asks),
+          ask(query.progress, `${ride.sort} ${scopeOf(query)}`, query, find, (asks, progress) =>
+            combinedFinds ? inParts(asks, progress, ride) : each(find, asks),
           ),
       };
     }),
     lookups: inner.lookups.map((route) => {
       const lookup = (query: LookupQuery): Promise<Read> => route.lookup(query);
+      const ride: Ride<LookupQuery, Read> = {
+        sort: `lookup ${route.name}`,
+        newLoad: () => lookupLoad(mostTraces, mostControls),
+        halves: true,
+        carry: (asks, progress) => lookupTogether(lookup, asks, progress),
+      };
       return {
-        name: route.name,
+        ...route,
         lookup: (query) => {
-          if (query.traces.length > HEAVY_TRACES) convoys.leave(query.progress);
-          return ask(query.progress, `lookup ${route.name}`, query, lookup, (asks, progress) =>
-            inParts(asks, lookupLoad(), (part) => lookupTogether(lookup, part, progress)),
-          );
+          if (query.traces.length > heavyTraces) convoys.leave(query.progress);
+          return ask(query.progress, ride.sort, query, lookup, (asks, progress) => inParts(asks, progress, ride));
         },
       };
     }),
@@ -374,23 +478,28 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
         `locate ${query.projects.map(({ id }) => id).join(' ')}`,
         query,
         (alone) => inner.locate(alone),
-        (asks, progress) => inParts(asks, locateLoad(), (part) => locateTogether(part, progress)),
+        (asks, progress) =>
+          inParts(asks, progress, {
+            sort: 'locate',
+            newLoad: () =>
+              withControls(
+                mostControls,
+                counting(mostTraces, ({ ids }) => ids.length),
+              ),
+            halves: true,
+            carry: locateTogether,
+          }),
       ),
     controls: (query) =>
-      ask(
-        query.progress,
-        `controls ${scopeOf(query)}`,
-        query,
-        (alone) => inner.controls(alone),
-        (asks, progress) => controlsTogether(asks, progress),
-      ),
+      ask(query.progress, `controls ${scopeOf(query)}`, query, (alone) => inner.controls(alone), controlsTogether),
     copies: (traces, rows, progress) =>
       ask<CopiesQuery, CopiesFound>(
         progress,
         'copies',
         { traces, rows },
         (alone) => inner.copies(alone.traces, alone.rows, progress),
-        (asks, together) => copiesTogether(asks, together),
+        (asks, together) =>
+          inParts(asks, together, { sort: 'copies', newLoad: anything, halves: true, carry: copiesTogether }),
       ),
     lookupCopies: (copies, progress) =>
       ask<readonly Copy[], Left>(
@@ -398,20 +507,23 @@ export function batched(inner: TraceStore, clock: Clock, killSwitch: KillSwitch)
         'copies again',
         copies,
         (alone) => inner.lookupCopies(alone, progress),
-        (asks, together) => lookupCopiesTogether(asks, together),
+        (asks, together) =>
+          inParts(asks, together, {
+            sort: 'copies again',
+            newLoad: anything,
+            halves: true,
+            carry: lookupCopiesTogether,
+          }),
       ),
     submit: (order) =>
-      ask(
-        order.progress,
-        `submit ${order.projectId}`,
-        order,
-        async (alone) => {
-          const outcomes = await submitHalving(alone);
-          return new Promise<Receipt>((answer, fail) => {
-            settleOrder({ member: alone.progress, query: alone, answer, fail, settled: false }, outcomes, 1);
-          });
-        },
-        (asks, progress) => inParts(asks, deleteLoad(traits), (part) => submitTogether(part, progress)),
+      ask(order.progress, `submit ${order.projectId}`, order, submitAlone, (asks, progress) =>
+        inParts(asks, progress, {
+          sort: 'submit',
+          newLoad: () => deleteLoad(traits),
+          // By its ids, not by its people: see there.
+          halves: false,
+          carry: submitTogether,
+        }),
       ),
   };
 }
@@ -424,12 +536,49 @@ interface Load<Query> {
   takes(query: Query): boolean;
 }
 
-/** Makes calls of as many questions as fit, side by side; what goes wrong in one concerns only those in it. */
-async function inParts<Query, Answer>(
+/** Carries some of the questions of a call again, by a call of their own. */
+type Again<Query, Answer> = (some: readonly Ask<Query, Answer>[]) => Promise<void>;
+
+/** How questions of one sort are put together. */
+interface Ride<Query, Answer> {
+  readonly sort: string;
+  readonly newLoad: () => Load<Query>;
+  /** Whether a refused call is made again for one half of the questions and then for the other. */
+  readonly halves: boolean;
+  readonly carry: (
+    asks: readonly Ask<Query, Answer>[],
+    progress: Progress,
+    again: Again<Query, Answer>,
+  ) => Promise<void>;
+}
+
+/** Refusals that are still followed up by halves of the call; a call that the store takes makes them all good. */
+interface Refusals {
+  readonly most: number;
+  left: number;
+}
+
+/** Two refusals for each halving, and some more for further culprits: a store that refuses everything is not asked on. */
+function freshRefusals(count: number): Refusals {
+  const most = 2 * Math.ceil(Math.log2(count + 1)) + 8;
+  return { most, left: most };
+}
+
+/** Whether the store refused what was asked, so that less of it may pass. */
+function isRefused(error: unknown): boolean {
+  if (!(error instanceof StoreError)) return false;
+  return error.reason === 'rejected' || error.reason === 'denied' || (error.reason === 'gone' && !error.retired);
+}
+
+/** Whether a call may have failed because of one of those who share it. */
+function mayBeOnesFault(error: unknown): boolean {
+  return !(error instanceof StoreError) || error.reason === 'contract-broken' || error.reason === 'unreachable';
+}
+
+function partsOf<Query, Answer>(
   asks: readonly Ask<Query, Answer>[],
   newLoad: () => Load<Query>,
-  carry: (part: readonly Ask<Query, Answer>[]) => Promise<void>,
-): Promise<void> {
+): readonly (readonly Ask<Query, Answer>[])[] {
   const parts: Ask<Query, Answer>[][] = [];
   let load = newLoad();
   for (const one of asks) {
@@ -442,7 +591,7 @@ async function inParts<Query, Answer>(
     load.takes(one.query);
     parts.push([one]);
   }
-  await Promise.all(parts.map((part) => carry(part).catch(failAll(part))));
+  return parts;
 }
 
 function each<Query, Answer>(
@@ -479,12 +628,19 @@ function counting<Query>(most: number, count: (query: Query) => number): Load<Qu
   };
 }
 
-function withControls<Query extends { readonly controls: readonly Control[] }>(load: Load<Query>): Load<Query> {
+function anything(): Load<unknown> {
+  return { takes: () => true };
+}
+
+function withControls<Query extends { readonly controls: readonly Control[] }>(
+  most: number,
+  load: Load<Query>,
+): Load<Query> {
   const controls = new Set<string>();
   return {
     takes: (query) => {
       const all = new Set([...controls, ...query.controls.map(controlKey)]);
-      if (controls.size > 0 && all.size > MOST_CONTROLS) return false;
+      if (controls.size > 0 && all.size > most) return false;
       if (!load.takes(query)) return false;
       for (const key of all) controls.add(key);
       return true;
@@ -492,40 +648,76 @@ function withControls<Query extends { readonly controls: readonly Control[] }>(l
   };
 }
 
-function findLoad(mostSpellings: number): () => Load<FindQuery> {
-  return () => withControls(counting(mostSpellings, ({ terms }) => pairsOf(terms).length));
+function findLoad(mostSpellings: number, mostControls: number): Load<FindQuery> {
+  return withControls(
+    mostControls,
+    counting(mostSpellings, ({ terms }) => pairsOf(terms).length),
+  );
 }
 
 /** A trace that is somebody's control is not asked for in the same call: whose answer it is would be unclear. */
-function lookupLoad(): () => Load<LookupQuery> {
-  return () => {
-    const asked = new Set<string>();
-    const barred = new Set<string>();
-    const rest = withControls<LookupQuery>(counting(MOST_TRACES, ({ traces }) => traces.length));
-    return {
-      takes: (query) => {
-        const traces = query.traces.map(traceKey);
-        const controls = query.controls.map(traceKey);
-        if (traces.some((key) => barred.has(key)) || controls.some((key) => asked.has(key))) return false;
-        if (!rest.takes(query)) return false;
-        for (const key of traces) asked.add(key);
-        for (const key of controls) barred.add(key);
-        return true;
-      },
-    };
+function lookupLoad(mostTraces: number, mostControls: number): Load<LookupQuery> {
+  const asked = new Set<string>();
+  const barred = new Set<string>();
+  const rest = withControls<LookupQuery>(
+    mostControls,
+    counting(mostTraces, ({ traces }) => traces.length),
+  );
+  return {
+    takes: (query) => {
+      const traces = query.traces.map(({ traceId }) => traceId);
+      const controls = query.controls.map(({ traceId }) => traceId);
+      if (traces.some((key) => barred.has(key)) || controls.some((key) => asked.has(key))) return false;
+      if (!rest.takes(query)) return false;
+      for (const key of traces) asked.add(key);
+      for (const key of controls) barred.add(key);
+      return true;
+    },
   };
 }
 
-function locateLoad(): () => Load<LocateQuery> {
-  return () => withControls(counting(MOST_TRACES, ({ ids }) => ids.length));
-}
-
-function deleteLoad({ deletesBy, mostIdsPerDelete }: TraceStore['traits']): () => Load<DeleteOrder> {
-  const count = ({ traces }: DeleteOrder): number =>
+function deleteLoad({ deletesBy, mostIdsPerDelete }: TraceStore['traits']): Load<DeleteOrder> {
+  return counting(mostIdsPerDelete, ({ traces }) =>
     deletesBy === 'trace'
       ? traces.length
-      : traces.reduce((sum, { rowIds = [] }) => sum + Math.max(1, rowIds.length), 0);
-  return () => counting(mostIdsPerDelete, count);
+      : traces.reduce((sum, { rowIds = [] }) => sum + Math.max(1, rowIds.length), 0),
+  );
+}
+
+/** What became of one trace of a delete call. */
+type Outcome = { readonly receipt: Receipt; readonly people: number } | StoreError;
+
+/** The store took the call and refused some of its traces by themselves. */
+function refusedAlone({ route, status, requestId }: Receipt): StoreError {
+  return new StoreError({ reason: 'rejected', route, status, requestId });
+}
+
+/** @param why given to whom not everything is known, or who got nothing through. */
+function settleOrder(one: Ask<DeleteOrder, Receipt>, outcomes: ReadonlyMap<string, Outcome>, why: unknown): void {
+  let latest: Exclude<Outcome, StoreError> | null = null;
+  let error: StoreError | null = null;
+  const refused: string[] = [];
+  for (const { traceId } of one.query.traces) {
+    const outcome = outcomes.get(traceId);
+    if (outcome === undefined) {
+      one.fail(why);
+      return;
+    }
+    if (outcome instanceof StoreError) {
+      error ??= outcome;
+      refused.push(traceId);
+    } else if (latest === null || outcome.receipt.acknowledgedAtMs > latest.receipt.acknowledgedAtMs) latest = outcome;
+  }
+  if (latest === null) {
+    one.fail(error ?? why);
+    return;
+  }
+  const { refused: _others, ...receipt } = latest.receipt;
+  one.answer({
+    ...receipt,
+    ...(refused.length === 0 ? {} : { refused }),
+    ...(latest.people === 1 ? {} : { people: latest.people }),
+  });
 }
 
 interface UnitedControls {
@@ -545,6 +737,11 @@ function controlKey({ projectId, traceId, runId, value }: Control): string {
 
 function traceKey({ projectId, traceId }: TraceKey): string {
   return `${projectId} ${traceId}`;
+}
+
+/** Never the same as a trace's: it has one part more. */
+function rowKey(projectId: string, rowId: string): string {
+  return `${projectId} row ${rowId}`;
 }
 
 function copyKey({ kind, id }: Copy): string {
@@ -570,9 +767,10 @@ function uniteTerms(queries: readonly FindQuery[]): readonly SearchTerm[] {
   return [...byKind.values()].map((term) => ({ ...term, variants: [...term.variants] }));
 }
 
-function uniteTraces(queries: readonly LookupQuery[]): readonly TraceRef[] {
+/** Each trace once, with all of its rows that anybody read: none may stay behind without the others. */
+function uniteTraces(named: readonly TraceRef[]): readonly TraceRef[] {
   const traces = new Map<string, TraceRef>();
-  for (const trace of queries.flatMap((query) => query.traces)) {
+  for (const trace of named) {
     const known = traces.get(traceKey(trace))?.rowIds ?? [];
     const rowIds = [...new Set([...known, ...(trace.rowIds ?? [])])];
     traces.set(traceKey(trace), { projectId: trace.projectId, traceId: trace.traceId, rowIds });
@@ -600,12 +798,40 @@ function ownersOf(named: readonly (readonly string[])[]): ReadonlyMap<string, re
   return owners;
 }
 
-/** Deals rows out to the questions they answer. @returns null when one answers none (P20). */
-function share<T>(count: number, rows: readonly T[], ownersOfRow: (row: T) => readonly number[]): T[][] | null {
+/**
+ * Whose a row of a combined search is: of those who asked for exactly what it carries, else of those whose question it
+ * resembles, for stores that ignore case or round long numbers. Null: of nobody.
+ */
+function valueOwners(
+  queries: readonly FindQuery[],
+): (row: { readonly persons: readonly PersonValue[] }) => readonly number[] | null {
+  const exact = ownersOf(
+    queries.map(({ terms }) => terms.flatMap(({ kind, variants }) => variants.map((text) => valueKey(kind, text)))),
+  );
+  const alike = new PairIndex(queries.map(({ terms }) => pairsOf(terms)));
+  return ({ persons }) => {
+    const owners = [...new Set(persons.flatMap(({ kind, text }) => exact.get(valueKey(kind, text)) ?? []))];
+    if (owners.length > 0) return owners;
+    const others = alike.of(persons);
+    return others.length > 0 ? others : null;
+  };
+}
+
+function valueKey(kind: string, text: string): string {
+  return JSON.stringify([kind, text]);
+}
+
+/**
+ * Deals rows out to the questions they answer.
+ *
+ * @param ownersOfRow positions of the questions; null: nobody can have asked for this row.
+ * @returns null when there is such a row (P20).
+ */
+function share<T>(count: number, rows: readonly T[], ownersOfRow: (row: T) => readonly number[] | null): T[][] | null {
   const shares = Array.from({ length: count }, (): T[] => []);
   for (const row of rows) {
     const owners = ownersOfRow(row);
-    if (owners.length === 0) return null;
+    if (owners === null) return null;
     for (const at of owners) shares[at]?.push(row);
   }
   return shares;
@@ -621,24 +847,55 @@ function strange({ route, requestIds }: ReadReport): StoreError {
   });
 }
 
-function shareOf(
-  read: Read,
-  rows: readonly Row[],
-  controls: UnitedControls,
-  mine: readonly Control[],
-  people: number,
-): Read {
-  const seen = mine.map((control) => read.controlsSeen[controls.at.get(controlKey(control)) ?? -1] ?? false);
-  return {
-    rows,
-    controlsSeen: seen,
-    report: {
-      ...withPeople(read.report, people),
-      rows: rows.length,
-      controlsAsked: mine.length,
-      controlsSeen: seen.filter(Boolean).length,
-    },
-  };
+/**
+ * Gives one question its share. A control proves only the calls that carried it, and which of a read's calls carried
+ * which is up to the connector: in a project where one has no control, one relies on those of the others, all of them.
+ */
+function answerShare<Query extends { readonly controls: readonly Control[] }, Answer extends Read>(
+  one: Ask<Query, Answer>,
+  read: Answer | Read,
+  { rows, controls, projectIds, people }: Share,
+  complete: (mine: Read) => Answer,
+): void {
+  const mine = one.query.controls;
+  const proven = new Set(mine.map(({ projectId }) => projectId));
+  const relies = projectIds.some((projectId) => !proven.has(projectId));
+  const blind = relies && read.controlsSeen.some((seen) => !seen);
+  if (blind && mine.length === 0) {
+    one.fail(
+      new StoreError({
+        reason: 'contract-broken',
+        route: read.report.route,
+        status: 200,
+        requestId: read.report.requestIds.at(-1) ?? null,
+        advice: 'live traces of others were not seen by a call that should show them: it may be blind',
+      }),
+    );
+    return;
+  }
+  const seen = mine.map(
+    (control) => !blind && (read.controlsSeen[controls.at.get(controlKey(control)) ?? -1] ?? false),
+  );
+  one.answer(
+    complete({
+      rows,
+      controlsSeen: seen,
+      ...(read.inconclusive === undefined ? {} : { inconclusive: read.inconclusive }),
+      report: {
+        ...withPeople(read.report, people),
+        rows: rows.length,
+        controlsAsked: mine.length,
+        controlsSeen: seen.filter(Boolean).length,
+      },
+    }),
+  );
+}
+
+interface Share {
+  readonly rows: readonly Row[];
+  readonly controls: UnitedControls;
+  readonly projectIds: readonly string[];
+  readonly people: number;
 }
 
 function withPeople(report: ReadReport, people: number): ReadReport {

@@ -3,21 +3,62 @@ import type { Clock } from '../erasure/clock.ts';
 import { realSpanMs } from '../erasure/clock.ts';
 import type { Progress } from './port.ts';
 
-/** How long the first step waits for company, virtual milliseconds, and at most, real ones. */
-const BOARDING_MS = 2_000;
-/** Longest wait for the convoy before, real milliseconds: no activity parks longer than 20 s for a turn. */
-const MOST_BOARDING_MS = 15_000;
-/** Most steps in one convoy: what they ask together still has to fit the memory of one worker. */
-const MOST_MEMBERS = 250;
-/** A step at work on its own, for instance writing to the vault, is waited for this long, real milliseconds. */
-const BUSY_MS = 1_000;
-/** A step whose own call is under way is waited for this long, real milliseconds: calls are scarcer than time. */
-const CALLING_MS = 60_000;
-/** How often waiting steps are asked whether they still want to go on, real milliseconds. */
-const LOOK_MS = 200;
+/** How long steps wait for each other. */
+export interface ConvoyOptions {
+  /**
+   * How long the first step waits for company, virtual milliseconds, and at most as many real ones.
+   *
+   * @default 2,000
+   */
+  readonly boardingMs?: number;
+  /**
+   * Longest wait for the convoys before, real milliseconds: no activity parks longer than 20 s for a turn.
+   *
+   * @default 15,000
+   */
+  readonly mostBoardingMs?: number;
+  /**
+   * Most steps in one convoy: what they ask together still has to fit the memory of one worker.
+   *
+   * @default 250
+   */
+  readonly mostMembers?: number;
+  /**
+   * A step at work on its own, for instance writing to the vault, is waited for this long, real milliseconds.
+   *
+   * @default 1,000
+   */
+  readonly busyMs?: number;
+  /**
+   * A step whose own call is under way is waited for this long, real milliseconds: calls are scarcer than time.
+   *
+   * @default 60,000
+   */
+  readonly callingMs?: number;
+  /**
+   * How often waiting steps are asked whether they still want to go on, real milliseconds.
+   *
+   * @default 200
+   */
+  readonly lookMs?: number;
+}
 
-/** A step at work on its own, one that waits for the others, one whose call is under way. */
-type Doing = 'busy' | 'waiting' | 'calling';
+type Times = Required<ConvoyOptions>;
+
+const DEFAULTS: Times = {
+  boardingMs: 2_000,
+  mostBoardingMs: 15_000,
+  mostMembers: 250,
+  busyMs: 1_000,
+  callingMs: 60_000,
+  lookMs: 200,
+};
+
+/** How many questions of a step wait for the others, and how many are being asked; neither: it works on its own. */
+interface Doing {
+  waiting: number;
+  calling: number;
+}
 
 /** One question of one step. */
 export interface Ask<Query, Answer> {
@@ -26,11 +67,51 @@ export interface Ask<Query, Answer> {
   readonly answer: (answer: Answer) => void;
   readonly fail: (error: unknown) => void;
   /** True once answered or given up. */
-  settled: boolean;
+  readonly settled: boolean;
+  /**
+   * Set while a call is under way that can't be taken back: its outcome reaches the step even if that was told to stop
+   * meanwhile.
+   */
+  firm: boolean;
 }
 
 /** Answers the questions of one kind that were put together; must settle every one. */
 export type Carry<Query, Answer> = (asks: readonly Ask<Query, Answer>[], progress: Progress) => Promise<void>;
+
+/** A question with the promise of its answer. `onSettled` runs just before the promise is settled. */
+export function newAsk<Query, Answer>(
+  member: Progress,
+  query: Query,
+  onSettled?: () => void,
+): { readonly ask: Ask<Query, Answer>; readonly answer: Promise<Answer> } {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  let settled = false;
+  const settle = (then: () => void): void => {
+    if (settled) return;
+    settled = true;
+    onSettled?.();
+    then();
+  };
+  const ask: Ask<Query, Answer> = {
+    member,
+    query,
+    firm: false,
+    get settled() {
+      return settled;
+    },
+    answer: (answer) => {
+      settle(() => {
+        resolve(answer);
+      });
+    },
+    fail: (error) => {
+      settle(() => {
+        reject(error);
+      });
+    },
+  };
+  return { ask, answer: promise };
+}
 
 interface Pending {
   readonly channel: string;
@@ -42,23 +123,29 @@ interface Pending {
  * Steps that began together and go on together: a question is asked once every one of them waits with one, so that as
  * many as possible ride in the same call. A step alone never waits.
  */
-export class Convoy {
+class Convoy {
   /** Stands for all members in calls made for several of them; the same function for the convoy's whole life. */
   readonly progress: Progress;
+  /** When it has left and every step has left it. */
+  readonly end: Promise<void>;
+  readonly #times: Times;
   readonly #members = new Map<Progress, Doing>();
   readonly #underWay = new Set<Ask<never, never>>();
+  readonly #ended: () => void;
+  #departed = false;
   #pending: Pending[] = [];
   #waitingSince = 0;
   #timer: NodeJS.Timeout | undefined;
-  #ended: (() => void) | undefined;
-  readonly end: Promise<void>;
 
-  constructor() {
-    this.end = new Promise((resolve) => {
-      this.#ended = resolve;
-    });
+  constructor(times: Times) {
+    this.#times = times;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.end = promise;
+    this.#ended = (): void => {
+      resolve(undefined);
+    };
     this.progress = () => {
-      this.#dropStopped([...this.#underWay]);
+      dropStopped([...this.#underWay].filter(({ firm }) => !firm));
       if (this.#underWay.size === 0) throw new Abandoned();
     };
   }
@@ -68,14 +155,20 @@ export class Convoy {
   }
 
   join(member: Progress): void {
-    this.#members.set(member, 'busy');
+    this.#members.set(member, { waiting: 0, calling: 0 });
+  }
+
+  /** Nobody joins any more. */
+  depart(): void {
+    this.#departed = true;
+    if (this.#members.size === 0) this.#ended();
   }
 
   /** A step has ended, or asks for so much that it goes on by itself. */
   leave(member: Progress): void {
     if (!this.#members.delete(member)) return;
     this.#departIfDue();
-    if (this.#members.size === 0) this.#ended?.();
+    if (this.#departed && this.#members.size === 0) this.#ended();
   }
 
   /**
@@ -84,85 +177,86 @@ export class Convoy {
    * @param channel questions of the same channel may be put together.
    */
   ask<Query, Answer>(member: Progress, channel: string, query: Query, carry: Carry<Query, Answer>): Promise<Answer> {
-    return new Promise<Answer>((resolve, reject) => {
-      const settle = (then: () => void): void => {
-        if (ask.settled) return;
-        ask.settled = true;
-        this.#underWay.delete(ask as never);
-        if (this.#members.has(member)) this.#members.set(member, 'busy');
-        then();
-      };
-      const ask: Ask<Query, Answer> = {
-        member,
-        query,
-        settled: false,
-        answer: (answer) => {
-          settle(() => {
-            resolve(answer);
-          });
-        },
-        fail: (error) => {
-          settle(() => {
-            // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- whatever the carrier threw
-            reject(error);
-          });
-        },
-      };
-      if (this.#pending.length === 0) this.#waitingSince = Date.now();
-      this.#pending.push({ channel, ask, carry } as unknown as Pending);
-      this.#members.set(member, 'waiting');
-      this.#departIfDue();
-      if (this.#pending.length > 0) this.#timer ??= setInterval(this.#look, LOOK_MS);
+    const doing = this.#members.get(member) ?? { waiting: 0, calling: 0 };
+    const { ask, answer } = newAsk<Query, Answer>(member, query, () => {
+      if (this.#underWay.delete(ask as never)) doing.calling -= 1;
+      else doing.waiting -= 1;
     });
+    doing.waiting += 1;
+    if (this.#pending.length === 0) this.#waitingSince = performance.now();
+    this.#pending.push({ channel, ask, carry } as unknown as Pending);
+    this.#departIfDue();
+    return answer;
   }
 
   readonly #look = (): void => {
-    this.#dropStopped(this.#pending.map(({ ask }) => ask));
-    this.#pending = this.#pending.filter(({ ask }) => !ask.settled);
+    dropStopped(this.#pending.map(({ ask }) => ask));
     this.#departIfDue();
-    if (this.#pending.length > 0) return;
-    clearInterval(this.#timer);
-    this.#timer = undefined;
   };
 
-  /** A step that was told to stop leaves its question; the others go on. */
-  #dropStopped(asks: readonly Ask<never, never>[]): void {
-    for (const ask of asks) {
-      try {
-        ask.member();
-      } catch (error) {
-        ask.fail(error);
-      }
+  #departIfDue(): void {
+    this.#pending = this.#pending.filter(({ ask }) => !ask.settled);
+    if (this.#pending.length > 0 && this.#mayLeave()) {
+      const leaving = this.#pending;
+      this.#pending = [];
+      this.#send(leaving);
+    }
+    if (this.#pending.length > 0) {
+      this.#timer ??= setInterval(this.#look, this.#times.lookMs);
+    } else {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
     }
   }
 
-  #departIfDue(): void {
-    if (this.#pending.length === 0) return;
-    const waitedMs = Date.now() - this.#waitingSince;
-    for (const doing of this.#members.values()) {
-      if (doing === 'busy' && waitedMs < BUSY_MS) return;
-      if (doing === 'calling' && waitedMs < CALLING_MS) return;
+  #mayLeave(): boolean {
+    const waitedMs = performance.now() - this.#waitingSince;
+    for (const { waiting, calling } of this.#members.values()) {
+      if (calling > 0 && waitedMs < this.#times.callingMs) return false;
+      if (calling === 0 && waiting === 0 && waitedMs < this.#times.busyMs) return false;
     }
-    const leaving = this.#pending.filter(({ ask }) => !ask.settled);
-    this.#pending = [];
+    return true;
+  }
+
+  #send(leaving: readonly Pending[]): void {
     const groups = new Map<string, Pending[]>();
-    for (const one of leaving) groups.set(one.channel, [...(groups.get(one.channel) ?? []), one]);
+    for (const one of leaving) {
+      const group = groups.get(one.channel);
+      if (group === undefined) groups.set(one.channel, [one]);
+      else group.push(one);
+      this.#underWay.add(one.ask);
+      const doing = this.#members.get(one.ask.member);
+      if (doing === undefined) continue;
+      doing.waiting -= 1;
+      doing.calling += 1;
+    }
     for (const group of groups.values()) {
-      const asks = group.map(({ ask }) => ask);
-      for (const ask of asks) {
-        this.#underWay.add(ask);
-        if (this.#members.has(ask.member)) this.#members.set(ask.member, 'calling');
-      }
-      void this.#carry(asks, group[0]?.carry);
+      void this.#carry(
+        group.map(({ ask }) => ask),
+        group[0]?.carry,
+      );
     }
   }
 
   async #carry(asks: readonly Ask<never, never>[], carry: Carry<never, never> | undefined): Promise<void> {
+    let why: unknown = new Error('a question that was put together with others got no answer');
     try {
       const [only] = asks;
       await carry?.(asks, asks.length === 1 && only !== undefined ? only.member : this.progress);
     } catch (error) {
-      for (const ask of asks) ask.fail(error);
+      why = error;
+    }
+    for (const ask of asks) ask.fail(why);
+  }
+}
+
+/** A step that was told to stop leaves its question; the others go on. */
+function dropStopped(asks: readonly Ask<never, never>[]): void {
+  for (const ask of asks) {
+    try {
+      ask.member();
+    } catch (error) {
+      ask.fail(error);
     }
   }
 }
@@ -173,12 +267,14 @@ class Abandoned extends Error {}
 /** Puts the steps of one connection into convoys: those that come while one is under way make up the next. */
 export class Convoys {
   readonly #clock: Clock;
+  readonly #times: Times;
   readonly #of = new WeakMap<Progress, Convoy>();
   readonly #underWay = new Set<Convoy>();
   #boarding: { readonly convoy: Convoy; readonly departs: Promise<void> } | null = null;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, options: ConvoyOptions = {}) {
     this.#clock = clock;
+    this.#times = { ...DEFAULTS, ...options };
   }
 
   /** The convoy of a step, or undefined when it goes by itself. */
@@ -194,18 +290,16 @@ export class Convoys {
    */
   async board(member: Progress): Promise<() => void> {
     const boarding = (this.#boarding ??= this.#open());
-    const { convoy } = boarding;
+    const { convoy, departs } = boarding;
     convoy.join(member);
     this.#of.set(member, convoy);
-    if (convoy.size >= MOST_MEMBERS && this.#boarding === boarding) this.#boarding = null;
+    if (convoy.size >= this.#times.mostMembers && this.#boarding === boarding) this.#boarding = null;
     const leave = (): void => {
       this.leave(member);
     };
     try {
-      for (let gone = false; !gone;) {
-        gone = await Promise.race([boarding.departs.then(() => true), sleep(LOOK_MS, false, { ref: false })]);
-        member();
-      }
+      while (!(await within(departs, this.#times.lookMs))) member();
+      member();
     } catch (error) {
       leave();
       throw error;
@@ -220,20 +314,34 @@ export class Convoys {
   }
 
   #open(): { readonly convoy: Convoy; readonly departs: Promise<void> } {
-    const convoy = new Convoy();
+    const convoy = new Convoy(this.#times);
     const departs = this.#departure(convoy);
     return { convoy, departs };
   }
 
   async #departure(convoy: Convoy): Promise<void> {
-    const before = [...this.#underWay].map(({ end }) => end);
-    const boardingMs = Math.min(BOARDING_MS, Math.max(1, realSpanMs(this.#clock, BOARDING_MS)));
+    const { boardingMs, mostBoardingMs } = this.#times;
+    const before = Promise.all([...this.#underWay].map(({ end }) => end));
     await Promise.all([
-      sleep(boardingMs),
-      Promise.race([Promise.all(before), sleep(MOST_BOARDING_MS, undefined, { ref: false })]),
+      sleep(Math.min(boardingMs, Math.max(1, realSpanMs(this.#clock, boardingMs)))),
+      within(before, mostBoardingMs),
     ]);
     if (this.#boarding?.convoy === convoy) this.#boarding = null;
     this.#underWay.add(convoy);
     void convoy.end.then(() => this.#underWay.delete(convoy));
+    convoy.depart();
+  }
+}
+
+/** Whether a promise is fulfilled within so many real milliseconds. Leaves no timer behind. */
+async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  const stop = new AbortController();
+  try {
+    return await Promise.race([
+      promise.then(() => true),
+      sleep(ms, false, { ref: false, signal: stop.signal }).catch(() => false),
+    ]);
+  } finally {
+    stop.abort();
   }
 }

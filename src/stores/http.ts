@@ -96,7 +96,14 @@ export interface HttpClient {
 /** How often a caller is asked whether to go on while an answer is awaited, real milliseconds. */
 const PULSE_MS = 1000;
 
-const REQUEST_ID_HEADERS = ['x-request-id', 'request-id', 'x-amzn-requestid', 'x-correlation-id', 'cf-ray'] as const;
+const REQUEST_ID_HEADERS = [
+  'x-request-id',
+  'request-id',
+  'x-amzn-requestid',
+  'x-correlation-id',
+  'x-bt-internal-trace-id',
+  'cf-ray',
+] as const;
 
 /** Makes the JSON client of one connection. */
 export function createHttp(options: HttpOptions): HttpClient {

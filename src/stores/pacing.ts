@@ -21,12 +21,14 @@ const CALLS_OF_A_STEP = 6;
 /** Longest sleep between two looks at the queue, real milliseconds. */
 const LOOK_MS = 200;
 
-/** Steps whose calls are counted; the oldest are forgotten. */
+/** Steps whose calls are counted; those without a turn for the longest time are forgotten. */
 const MOST_STEPS = 10_000;
 /** A step that has made more calls than this is a long one: it shares the turns with all short ones together. */
 const LONG_STEP_CALLS = 40;
 /** What the span of a limit grows to at most, as a factor, when the store refuses calls within it. */
 const MOST_STRETCH = 16;
+/** A quota over a longer span is not stretched: its refusal says when it begins anew, and spans of calm would be weeks. */
+const MOST_STRETCHED_MS = 600_000;
 /** Spans without a refusal after which a learned slow-down is eased by a fifth. */
 const EASE_AFTER_SPANS = 20;
 
@@ -40,6 +42,13 @@ export interface TurnRequest<Shape extends string> {
 
 interface Ticket {
   readonly seniority: number;
+}
+
+/** What a step has had so far. */
+interface Share {
+  readonly calls: number;
+  /** Number of its latest turn, counted over all steps. */
+  readonly turn: number;
 }
 
 /** One limit with its places. A place is taken when a call leaves, and free again one span after the call has ended. */
@@ -98,6 +107,7 @@ class Gate {
   /** The store refused a call although the limit was kept: somebody else uses it too, or it is lower than published. */
   refused(untilMs: number, nowMs: number): void {
     this.closedUntilMs = Math.max(this.closedUntilMs, untilMs);
+    if (this.limit.perMs > MOST_STRETCHED_MS) return;
     // Several calls under way together are refused for the same reason: that is one lesson.
     if (nowMs - this.#calmSinceMs >= this.limit.perMs) this.#stretch = Math.min(MOST_STRETCH, this.#stretch * 2);
     this.#calmSinceMs = nowMs;
@@ -124,12 +134,16 @@ export class Pacer<Shape extends string> {
   readonly #clock: Clock;
   readonly #gates: ReadonlyMap<Shape, readonly Gate[]>;
   readonly #queues = new Map<Shape, Ticket[]>();
-  /** Calls made by each step. */
-  readonly #made = new Map<number, number>();
+  /** By step, the one with the latest turn last. */
+  readonly #shares = new Map<number, Share>();
+  #turns = 0;
   /** By shape, whether a long step had the latest turn. */
   readonly #longWasLast = new Map<Shape, boolean>();
-  /** Until when steps that were sent away may need the turns; the next one comes after them. */
-  readonly #bookedMs = new Map<Shape, number>();
+  /**
+   * By shape, until when steps that were sent away may need the turns; the next one comes after them. Apart for long and
+   * short ones: what a long one leaves to the others may make it wait for a day.
+   */
+  readonly #bookedMs = { long: new Map<Shape, number>(), short: new Map<Shape, number>() };
 
   /** @param limits limits by name; the shapes name those that each of them is subject to. */
   constructor(
@@ -164,9 +178,12 @@ export class Pacer<Shape extends string> {
     try {
       for (;;) {
         const nowMs = virtualNow(this.#clock);
-        const waiter = this.#placeOf(ticket, queue, request.shape);
         const long = this.#isLong(ticket);
-        if (waiter === 0 && gates.every((gate) => gate.hasPlace(nowMs, long))) return this.#occupy(gates, request);
+        const mayGo = gates.every((gate) => gate.hasPlace(nowMs, long));
+        // What the reserve keeps from long steps is there for the short ones: these do not wait behind them.
+        const alone = !long && mayGo && !gates.every((gate) => gate.hasPlace(nowMs, true));
+        const waiter = this.#placeOf(ticket, queue, request.shape, alone);
+        if (waiter === 0 && mayGo) return this.#occupy(gates, request);
         const readyAtMs = Math.max(nowMs, ...gates.map((gate) => gate.readyAtMs(waiter, nowMs, long)));
         const waitMs = realSpanMs(this.#clock, readyAtMs - nowMs);
         if (Date.now() - waitingSince + waitMs > MOST_WAIT_MS) {
@@ -175,7 +192,7 @@ export class Pacer<Shape extends string> {
             route: request.route,
             status: null,
             requestId: null,
-            notBeforeMs: this.#book(request.shape, gates, waiter, readyAtMs),
+            notBeforeMs: this.#book(request.shape, gates, { waiter, readyAtMs, long }),
             advice: "the connection's share of the store's rate limit is used up for now; goes on by itself",
           });
         }
@@ -189,22 +206,26 @@ export class Pacer<Shape extends string> {
   }
 
   #isLong({ seniority }: Ticket): boolean {
-    return (this.#made.get(seniority) ?? 0) > LONG_STEP_CALLS;
+    return (this.#shares.get(seniority)?.calls ?? 0) > LONG_STEP_CALLS;
   }
 
   /**
-   * How many go before. Of the short steps the oldest goes first, so that steps end; of the long ones that with the
-   * fewest calls so far, so that none waits for the end of another; the two kinds by turns.
+   * How many go before. Of the short steps the oldest goes first, so that steps end; of the long ones that whose
+   * latest turn is longest ago, so that none waits for the end of another, however many there are; the two kinds by
+   * turns.
+   *
+   * @param alone whether only steps of its own kind count.
    */
-  #placeOf(ticket: Ticket, queue: readonly Ticket[], shape: Shape): number {
+  #placeOf(ticket: Ticket, queue: readonly Ticket[], shape: Shape, alone: boolean): number {
     const long = this.#isLong(ticket);
-    const rank = ({ seniority }: Ticket): number => (long ? (this.#made.get(seniority) ?? 0) : seniority);
+    const rank = ({ seniority }: Ticket): number => (long ? (this.#shares.get(seniority)?.turn ?? 0) : seniority);
     const goesBefore = (other: Ticket): boolean =>
       rank(other) < rank(ticket) || (rank(other) === rank(ticket) && other.seniority < ticket.seniority);
     const before = queue.filter((other) => this.#isLong(other) === long && goesBefore(other)).length;
     // Of one step's own calls side by side, the one that asked first.
     const same = queue.filter((other) => other.seniority === ticket.seniority).indexOf(ticket);
     const place = before + same;
+    if (alone) return place;
     const others = queue.filter((other) => this.#isLong(other) !== long).length;
     const othersFirst = others > 0 && (this.#longWasLast.get(shape) ?? true) === long;
     return place + Math.min(others, place + (othersFirst ? 1 : 0));
@@ -214,14 +235,19 @@ export class Pacer<Shape extends string> {
    * When a step that is sent away should come back. Sent away together and told the same instant, all but a few would
    * be sent away again, with ever longer pauses, while turns go unused.
    */
-  #book(shape: Shape, gates: readonly Gate[], waiter: number, readyAtMs: number): number {
+  #book(
+    shape: Shape,
+    gates: readonly Gate[],
+    { waiter, readyAtMs, long }: { readonly waiter: number; readonly readyAtMs: number; readonly long: boolean },
+  ): number {
     // Closed by the store itself: nothing is known about the time after.
     if (gates.some(({ closedUntilMs }) => closedUntilMs > virtualNow(this.#clock))) return readyAtMs;
     const spanMs = Math.max(0, ...gates.map(({ limit }) => (CALLS_OF_A_STEP * limit.perMs) / limit.calls));
     const afterQueueMs = virtualNow(this.#clock) + waiter * spanMs;
-    const afterBookedMs = (this.#bookedMs.get(shape) ?? Number.NEGATIVE_INFINITY) + spanMs;
+    const booked = long ? this.#bookedMs.long : this.#bookedMs.short;
+    const afterBookedMs = (booked.get(shape) ?? Number.NEGATIVE_INFINITY) + spanMs;
     const atMs = Math.max(readyAtMs, afterQueueMs, afterBookedMs);
-    this.#bookedMs.set(shape, atMs);
+    booked.set(shape, atMs);
     return atMs;
   }
 
@@ -235,8 +261,11 @@ export class Pacer<Shape extends string> {
 
   #occupy(gates: readonly Gate[], { shape, seniority }: TurnRequest<Shape>): () => void {
     this.#longWasLast.set(shape, this.#isLong({ seniority }));
-    this.#made.set(seniority, (this.#made.get(seniority) ?? 0) + 1);
-    if (this.#made.size > MOST_STEPS) this.#forgetOldest();
+    const calls = (this.#shares.get(seniority)?.calls ?? 0) + 1;
+    this.#shares.delete(seniority);
+    this.#turns += 1;
+    this.#shares.set(seniority, { calls, turn: this.#turns });
+    if (this.#shares.size > MOST_STEPS) this.#forgetOldest();
     for (const gate of gates) gate.begin();
     let ended = false;
     return () => {
@@ -248,8 +277,8 @@ export class Pacer<Shape extends string> {
   }
 
   #forgetOldest(): void {
-    for (const seniority of this.#made.keys()) {
-      this.#made.delete(seniority);
+    for (const seniority of this.#shares.keys()) {
+      this.#shares.delete(seniority);
       return;
     }
   }

@@ -89,6 +89,8 @@ export interface ReadReport {
   readonly skewMs: number | null;
   /** Headers that announce the route's end, when sent. */
   readonly sunset: string | null;
+  /** Codes of the store's own warnings about its answers; absent: none. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 /** Data of a person that belongs to no trace, so that no deletion by trace reaches it. */
@@ -108,6 +110,11 @@ export interface Read {
   readonly loose?: readonly LooseRow[];
   /** For each control asked for, in order, whether this read saw it. */
   readonly controlsSeen: readonly boolean[];
+  /**
+   * Why this read proves nothing although it went through, without ids: the store itself says that it has not read all
+   * that was written. Absent: nothing of the kind.
+   */
+  readonly inconclusive?: string;
   readonly report: ReadReport;
 }
 
@@ -200,6 +207,11 @@ export interface ControlsFound {
    * empty search proves nothing, since no control for it can exist (P6).
    */
   readonly silent: readonly { readonly projectId: string; readonly holdsRuns: boolean }[];
+  /**
+   * Reads are shown to see anything only from this instant on (epoch milliseconds), although there should be older data
+   * (P10). Absent: nothing speaks against their seeing all.
+   */
+  readonly notProvenBeforeMs?: number;
   readonly reports: readonly ReadReport[];
 }
 
@@ -271,6 +283,11 @@ export interface CopyTrait {
   readonly examined: boolean;
   /** Whether it goes with its trace, according to the vendor: then it is looked at again at the end. */
   readonly goesWithTrace: boolean;
+  /**
+   * Whether it is a property of the store, such as readable older versions, and not data that somebody put elsewhere: a
+   * controller who accepts the kind then accepts what is found of it (P1). Default: no.
+   */
+  readonly isLimit?: boolean;
   /**
    * Whether `eraseCopies` erases it, by a call that names that copy alone (P22), once its traces are proven gone.
    * Default: no.

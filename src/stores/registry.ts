@@ -1,19 +1,33 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
 import { batched } from './batching.ts';
+import { braintrustConnectionSchema } from './braintrust/config.ts';
+import { openBraintrust } from './braintrust/store.ts';
 import { guarded } from './guard.ts';
 import { KillSwitch } from './kill-switch.ts';
 import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
 import type { TraceStore } from './port.ts';
+import { respanConnectionSchema } from './respan/config.ts';
+import { openRespan } from './respan/store.ts';
 
 /** What one entry of `connections` in the config may be: one line per store here and below. */
-export const connectionSchema = z.discriminatedUnion('store', [langsmithConnectionSchema]);
+export const connectionSchema = z.discriminatedUnion('store', [
+  langsmithConnectionSchema,
+  braintrustConnectionSchema,
+  respanConnectionSchema,
+]);
 
-const OPENERS = { langsmith: openLangSmith } as const;
+const OPENERS = {
+  langsmith: openLangSmith,
+  braintrust: openBraintrust,
+  respan: openRespan,
+} as const;
 
 /** A connection after validation, defaults filled. */
 export type Connection = z.output<typeof connectionSchema>;
+
+type StoreParts = Parameters<(typeof OPENERS)['langsmith']>[1];
 
 /** Takes one line per API call: route template, status, duration; never ids, values or bodies. */
 export type StoreLog = (fields: Readonly<Record<string, string | number | null>>, message: string) => void;
@@ -43,5 +57,11 @@ export function openStore(name: string, config: Connection, options: OpenStoreOp
     log: (fields: Parameters<StoreLog>[0], message: string): void => log?.({ connection: name, ...fields }, message),
     ...(options.fetch === undefined ? {} : { fetch: options.fetch }),
   };
-  return guarded(batched(OPENERS[config.store](config, parts), options.clock, killSwitch), killSwitch);
+  return guarded(batched(open(config, parts), options.clock, killSwitch), killSwitch);
+}
+
+/** The opener of a store takes its own connections only; that `store` decides is more than the type checker follows. */
+function open(config: Connection, parts: StoreParts): TraceStore {
+  const opener = OPENERS[config.store] as (config: Connection, parts: StoreParts) => TraceStore;
+  return opener(config, parts);
 }

@@ -10,6 +10,7 @@ import type { EraseRequest } from '../../src/erasure/request.ts';
 import type { RequestStatus } from '../../src/erasure/status.ts';
 import type { RecordView } from '../../src/evidence/record.ts';
 import { startLangSmithSimulator, type LangSmithSimulator } from '../../src/simulators/langsmith/index.ts';
+import type { TraceStore } from '../../src/stores/port.ts';
 import { createWorkers, type LetheWorkers } from '../../src/worker.ts';
 import { createLogger } from '../../src/log.ts';
 import { sharedBundle } from './bundle.ts';
@@ -24,6 +25,15 @@ export const FRIDAY_EVENING = Date.UTC(2026, 10, 27, 20);
 /** The only connection of most tests. */
 export const CONNECTION = 'langsmith-prod';
 
+/** A connection that a test brings along, ready to be used. */
+export interface ReadyConnection {
+  readonly store: TraceStore;
+  /** Keys by kind of identifier. */
+  readonly identifiers: Readonly<Record<string, string[]>>;
+  readonly accept: readonly string[];
+  close(): Promise<void>;
+}
+
 export interface WorldOptions {
   /** Virtual start, epoch milliseconds. Default: `FRIDAY_EVENING`. */
   readonly start?: number;
@@ -35,22 +45,30 @@ export interface WorldOptions {
   readonly worker?: boolean;
   /** Names of further connections, each with a simulator of its own. */
   readonly more?: readonly string[];
+  /** The only connections of this world, instead of simulated LangSmiths: `sim` and `more` are not there then. */
+  readonly ready?: (clock: ClockSetting) => Promise<Readonly<Record<string, ReadyConnection>>>;
 }
 
 /** Everything one test needs: a simulated store, a worker and a client, on the shared Temporal server. */
 export class World {
-  /** The store of `CONNECTION`. */
-  readonly sim: LangSmithSimulator;
   /** The stores of the further connections. */
   readonly more: ReadonlyMap<string, LangSmithSimulator>;
   readonly config: LetheConfig;
   readonly client: LetheClient;
   readonly clock: ClockSetting;
   readonly stateDir: string;
+  private readonly ready: Readonly<Record<string, ReadyConnection>>;
+  private readonly own: LangSmithSimulator | null;
   private workers: { readonly workers: LetheWorkers; readonly done: Promise<void> } | null = null;
 
-  private constructor(parts: Pick<World, 'sim' | 'more' | 'config' | 'client' | 'clock' | 'stateDir'>) {
-    this.sim = parts.sim;
+  private constructor(
+    parts: Pick<World, 'more' | 'config' | 'client' | 'clock' | 'stateDir'> & {
+      readonly sim: LangSmithSimulator | null;
+      readonly ready: Readonly<Record<string, ReadyConnection>>;
+    },
+  ) {
+    this.own = parts.sim;
+    this.ready = parts.ready;
     this.more = parts.more;
     this.config = parts.config;
     this.client = parts.client;
@@ -61,7 +79,8 @@ export class World {
   static async start(title: string, options: WorldOptions = {}): Promise<World> {
     const speed = options.speed ?? 150_000;
     const clock = { realMs: Date.now(), virtualMs: options.start ?? FRIDAY_EVENING, speed };
-    const sim = await startLangSmithSimulator({ clock });
+    const ready = (await options.ready?.(clock)) ?? {};
+    const sim = options.ready === undefined ? await startLangSmithSimulator({ clock }) : null;
     const more = new Map<string, LangSmithSimulator>();
     for (const name of options.more ?? []) more.set(name, await startLangSmithSimulator({ clock }));
     const stateDir = await mkdtemp(join(tmpdir(), 'lethe-test-'));
@@ -78,23 +97,40 @@ export class World {
       },
       identifiers: ['user_id', 'email'],
       connections: Object.fromEntries(
-        [[CONNECTION, sim] as const, ...more].map(([name, { url, apiKey }]) => [
-          name,
-          {
-            store: 'langsmith',
-            baseUrl: url,
-            apiKey,
-            identifiers: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
-            accept: ['statistics', 'insights'],
-          },
-        ]),
+        [...(sim === null ? [] : [[CONNECTION, sim] as const]), ...more, ...Object.keys(ready).map(standIn)].map(
+          ([name, { url, apiKey }]) => [
+            name,
+            {
+              store: 'langsmith',
+              baseUrl: url,
+              apiKey,
+              identifiers: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
+              accept: ['statistics', 'insights'],
+            },
+          ],
+        ),
       ),
     };
-    const config = parseConfig(options.config?.(base) ?? base);
+    const parsed = parseConfig(options.config?.(base) ?? base);
+    const config: LetheConfig = {
+      ...parsed,
+      connections: Object.fromEntries(
+        Object.entries(parsed.connections).map(([name, connection]) => {
+          const { identifiers, accept } = ready[name] ?? connection;
+          return [name, { ...connection, identifiers, accept: [...accept] }];
+        }),
+      ),
+    };
     const client = await LetheClient.connect({ config });
-    const world = new World({ sim, more, config, client, clock, stateDir });
+    const world = new World({ sim, ready, more, config, client, clock, stateDir });
     if (options.worker ?? true) await world.startWorker();
     return world;
+  }
+
+  /** The store of `CONNECTION`. @throws in a world of ready connections. */
+  get sim(): LangSmithSimulator {
+    if (this.own === null) throw new Error('this world has no LangSmith of its own');
+    return this.own;
   }
 
   now(): number {
@@ -107,6 +143,7 @@ export class World {
       logger: createLogger('error'),
       shutdownGraceMs: 1000,
       ensureSetup: false,
+      stores: Object.fromEntries(Object.entries(this.ready).map(([name, { store }]) => [name, store])),
     });
     this.workers = { workers, done: workers.run() };
   }
@@ -156,7 +193,14 @@ export class World {
   async close(): Promise<void> {
     await this.stopWorker();
     await this.client.close();
-    for (const sim of [this.sim, ...this.more.values()]) await sim.close();
+    if (this.own !== null) await this.own.close();
+    for (const sim of this.more.values()) await sim.close();
+    for (const connection of Object.values(this.ready)) await connection.close();
     await rm(this.stateDir, { recursive: true, force: true });
   }
+}
+
+/** What the config says of a ready connection: never opened, and only there because the config names all connections. */
+function standIn(name: string): readonly [string, { readonly url: string; readonly apiKey: string }] {
+  return [name, { url: 'http://127.0.0.1:1', apiKey: 'never-used' }];
 }

@@ -1,0 +1,330 @@
+import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
+import { StoreError } from '../port.ts';
+import { chunks, unique } from '../rows.ts';
+import { attachmentsIn } from './attachments.ts';
+import type { BraintrustApi } from './api.ts';
+import { inHalves, MOST_LISTED } from './lookup.ts';
+import type { Objects, Other } from './objects.ts';
+import { isIn } from './query.ts';
+import type { Field } from './query.ts';
+import type { ReadState, Rows } from './rows.ts';
+import { BTQL_ROUTE, MOST_OBJECTS } from './rows.ts';
+import { automationsSchema, snapshotsSchema } from './schemas.ts';
+import type { WireRow } from './schemas.ts';
+import type { CopyKind } from './traits.ts';
+
+/** Rows whose content is looked through for attachments in one query: its answer stays within tens of MB as a rule. */
+const ROWS_WITH_CONTENT = 200;
+/** And altogether. */
+const MOST_ROWS_WITH_CONTENT = 20_000;
+/** Where a span keeps what may refer to an attachment. */
+const CONTENT: readonly Field[] = ['input', 'output', 'expected', 'metadata', 'error'].map((name) => ({
+  alias: `content_${name}`,
+  path: [name],
+}));
+
+export interface CopySources {
+  readonly api: BraintrustApi;
+  readonly rows: Rows;
+  readonly objects: Objects;
+  /** Whether attachments are looked for. */
+  readonly attachments: boolean;
+  /** Whether the look-ups find comments. */
+  readonly comments: { readonly readable: boolean };
+}
+
+/**
+ * Finds copies of traces elsewhere in the organization, before the traces are deleted: afterwards nothing leads to them.
+ *
+ * Ids of copies name what is needed to look at them again: `datasets`, `experiments` object/row · `dataset-snapshots`
+ * dataset/snapshot · `attachments` the key in the object store · `row-history` project/transaction/row.
+ */
+export async function findCopies(
+  sources: CopySources,
+  traces: readonly TraceKey[],
+  rows: readonly Row[],
+  progress: Progress,
+): Promise<CopiesFound> {
+  const { objects, comments } = sources;
+  const copies: Copy[] = [];
+  const outOfReach: { kind: CopyKind; count: number; traceIds: readonly string[] }[] = [];
+  const notExamined: { kind: CopyKind; why: string; traceIds?: readonly string[] }[] = [];
+  const reports: ReadReport[] = [];
+
+  const part = async (kind: CopyKind, examine: (state: ReadState) => Promise<void>): Promise<void> => {
+    const state = sources.rows.state(progress);
+    try {
+      await examine(state);
+    } catch (error) {
+      const why = unavailable(error);
+      if (why === null) throw error;
+      notExamined.push({ kind, why });
+    } finally {
+      if (state.tally.calls > 0) reports.push(state.report('copies', null));
+    }
+  };
+
+  if (!comments.readable) notExamined.push({ kind: 'comments', why: 'this server does not find rows by their origin' });
+  if (sources.attachments && rows.length > MOST_ROWS_WITH_CONTENT) {
+    notExamined.push({ kind: 'attachments', why: `more than ${MOST_ROWS_WITH_CONTENT} rows to look through` });
+  }
+  const withContent = sources.attachments && rows.length <= MOST_ROWS_WITH_CONTENT;
+  await part(withContent ? 'attachments' : 'row-history', async (state) => {
+    const looked = await contentOf(sources, state, withContent ? rows : firstOfEach(rows), withContent);
+    copies.push(...looked.attachments, ...looked.history);
+    const unversioned = looked.unversioned.length;
+    const why = `${unversioned} traces came without a transaction to look back at`;
+    if (unversioned > 0) notExamined.push({ kind: 'row-history', why, traceIds: looked.unversioned });
+  });
+
+  for (const other of objects.examined) {
+    await part(other.kind, async (state) => {
+      for (const { row, traceId } of await madeFrom(sources, state, other, rows)) {
+        copies.push({ kind: other.kind, id: `${row.objectId}/${row.id}`, traceId });
+      }
+    });
+  }
+
+  const datasets = copies.filter(({ kind }) => kind === 'datasets');
+  if (datasets.length > 0) {
+    await part('dataset-snapshots', async ({ tally }) => {
+      const listed = await objects.entries(tally, '/v1/dataset_snapshot', snapshotsSchema);
+      for (const { id, dataset_id: dataset } of listed) {
+        const inside = datasets.filter((copy) => copy.id.startsWith(`${dataset}/`)).map(({ traceId }) => traceId);
+        for (const traceId of unique(inside))
+          copies.push({ kind: 'dataset-snapshots', id: `${dataset}/${id}`, traceId });
+      }
+    });
+  }
+
+  await part('cloud-exports', async ({ tally }) => {
+    const listed = await objects.entries(tally, '/v1/project_automation', automationsSchema);
+    const concerned = listed.map(({ project_id: project, config }) => ({
+      config,
+      traceIds: traces.filter(({ projectId }) => projectId === project).map(({ traceId }) => traceId),
+    }));
+    const kinds: readonly [CopyKind, (config: (typeof concerned)[number]['config']) => boolean][] = [
+      ['cloud-exports', ({ event_type: event }) => event === 'btql_export'],
+      ['async-query-results', ({ event_type: event }) => event === 'async_query'],
+      [
+        'webhooks',
+        ({ event_type: event, action }) => event === 'logs' && ['webhook', 'slack'].includes(action?.type ?? ''),
+      ],
+    ];
+    for (const [kind, isOne] of kinds) {
+      const some = concerned.filter(({ config, traceIds }) => traceIds.length > 0 && isOne(config));
+      const traceIds = unique(some.flatMap((one) => one.traceIds));
+      if (some.length === 0) continue;
+      if (kind !== 'webhooks') outOfReach.push({ kind, count: some.length, traceIds });
+      else {
+        const why = `${some.length} automations act on logs of these projects; what they sent cannot be read back`;
+        notExamined.push({ kind, why, traceIds });
+      }
+    }
+  });
+  return { copies, outOfReach, notExamined, reports };
+}
+
+interface Looked {
+  readonly attachments: readonly Copy[];
+  readonly history: readonly Copy[];
+  /** Traces of which no row told its transaction. */
+  readonly unversioned: readonly string[];
+}
+
+/**
+ * Reads the rows once more, with what may refer to attachments: nothing else of the API lists these. Content is searched
+ * for references where it arrives and dropped; only keys of the object store are kept. The newest transaction among the
+ * rows of a project is one at which all of them were there, before any delete.
+ */
+async function contentOf(
+  { rows: reader }: CopySources,
+  state: ReadState,
+  rows: readonly Row[],
+  withContent: boolean,
+): Promise<Looked> {
+  const traceOfRow = new Map(rows.map(({ projectId, runId, traceId }) => [`${projectId} ${runId}`, traceId]));
+  const attachments = new Map<string, Copy>();
+  const byProject = new Map<string, { xact: string | null; readonly rows: Map<string, string> }>();
+  for (const projectId of unique(rows.map((row) => row.projectId))) {
+    const ids = unique(rows.filter((row) => row.projectId === projectId).map(({ runId }) => runId));
+    const project = { xact: null as string | null, rows: new Map<string, string>() };
+    byProject.set(projectId, project);
+    const take = (wire: readonly WireRow[]): void => {
+      for (const row of wire) {
+        const traceId = traceOfRow.get(`${projectId} ${row.id}`);
+        if (traceId === undefined) continue;
+        if (row.xact !== null) {
+          project.rows.set(traceId, row.id);
+          if (project.xact === null || isNewer(row.xact, project.xact)) project.xact = row.xact;
+        }
+        for (const { alias } of withContent ? CONTENT : []) {
+          for (const key of attachmentsIn(row.more[alias])) {
+            attachments.set(`${key} ${traceId}`, { kind: 'attachments', id: key, traceId });
+          }
+        }
+      }
+    };
+    for (const some of chunks(ids, withContent ? ROWS_WITH_CONTENT : MOST_LISTED)) {
+      await smaller(some, async (part) => {
+        const more = withContent ? CONTENT : [];
+        const question = {
+          source: 'project_logs',
+          ids: [projectId],
+          filter: isIn(['id'], part),
+          window: null,
+        } as const;
+        take(await reader.all(state, { ...question, more }));
+      });
+    }
+  }
+  const history: Copy[] = [];
+  const versioned = new Set<string>();
+  for (const [projectId, { xact, rows: ofTraces }] of byProject) {
+    for (const [traceId, rowId] of ofTraces) {
+      versioned.add(traceId);
+      history.push({ kind: 'row-history', id: `${projectId}/${xact ?? ''}/${rowId}`, traceId });
+    }
+  }
+  const unversioned = unique(rows.map(({ traceId }) => traceId)).filter((traceId) => !versioned.has(traceId));
+  return { attachments: [...attachments.values()], history, unversioned };
+}
+
+/** Transaction ids are decimal numbers, longer than a JavaScript number holds. */
+function isNewer(a: string, b: string): boolean {
+  return a.length === b.length ? a > b : a.length > b.length;
+}
+
+function firstOfEach(rows: readonly Row[]): readonly Row[] {
+  return [...new Map(rows.map((row) => [`${row.projectId} ${row.traceId}`, row])).values()];
+}
+
+/** Rows of datasets or experiments that name one of the rows as what they were made from. */
+async function madeFrom(
+  { api, rows: reader, objects }: CopySources,
+  state: ReadState,
+  { source }: Other,
+  rows: readonly Row[],
+): Promise<readonly { readonly row: WireRow; readonly traceId: string }[]> {
+  const traceOfRow = new Map(rows.map(({ runId, traceId }) => [runId, traceId]));
+  const found: { row: WireRow; traceId: string }[] = [];
+  for (const ids of chunks(await objects.list(state.tally, source), MOST_OBJECTS)) {
+    for (const some of chunks([...traceOfRow.keys()], MOST_LISTED)) {
+      await inHalves(some, async (part) => {
+        const filter = isIn(['origin', 'id'], part);
+        for (const row of await reader.all(state, { source, ids, filter, window: null })) {
+          const traceId = traceOfRow.get(row.origin ?? '');
+          if (traceId === undefined) {
+            const advice = 'rows came back that were not made from those asked for: the store ignored the filter';
+            throw api.broken(state.tally, BTQL_ROUTE, advice);
+          }
+          found.push({ row, traceId });
+        }
+      });
+    }
+  }
+  return found;
+}
+
+/**
+ * Looks at copies again, each by its own id. One whose route does not answer any more, and one that no route shows, counts
+ * as still there: nothing showed that it is gone.
+ */
+export async function lookAgain(
+  { rows, objects }: Pick<CopySources, 'rows' | 'objects'>,
+  copies: readonly Copy[],
+  progress: Progress,
+): Promise<{ readonly left: readonly Copy[]; readonly reports: readonly ReadReport[] }> {
+  const left: Copy[] = [];
+  const reports: ReadReport[] = [];
+  const part = async (
+    kind: CopyKind,
+    look: (state: ReadState, some: readonly Copy[]) => Promise<ReadonlySet<string>>,
+  ): Promise<void> => {
+    const some = copies.filter((copy) => copy.kind === kind);
+    if (some.length === 0) return;
+    const state = rows.state(progress);
+    try {
+      const there = await look(state, some);
+      left.push(...some.filter(({ id }) => there.has(id)));
+    } catch (error) {
+      if (unavailable(error) === null) throw error;
+      left.push(...some);
+    } finally {
+      if (state.tally.calls > 0) reports.push(state.report('copies', null));
+    }
+  };
+
+  for (const { kind, source } of [
+    { kind: 'datasets', source: 'dataset' },
+    { kind: 'experiments', source: 'experiment' },
+  ] as const) {
+    await part(kind, async (state, some) => {
+      const there = new Set<string>();
+      const listed = new Set(await objects.list(state.tally, source));
+      for (const [ids, rowIds] of grouped(some.map(({ id }) => splitAt(id, 1)))) {
+        if (!listed.has(ids)) continue;
+        for (const part of chunks(rowIds, MOST_LISTED)) {
+          const found = await rows.all(state, { source, ids: [ids], filter: isIn(['id'], part), window: null });
+          for (const row of found) there.add(`${row.objectId}/${row.id}`);
+        }
+      }
+      return there;
+    });
+  }
+  await part('dataset-snapshots', async ({ tally }) => {
+    const listed = await objects.entries(tally, '/v1/dataset_snapshot', snapshotsSchema);
+    return new Set(listed.map(({ id, dataset_id: dataset }) => `${dataset}/${id}`));
+  });
+  await part('row-history', async (state, some) => {
+    const there = new Set<string>();
+    for (const [place, rowIds] of grouped(some.map(({ id }) => splitAt(id, 2)))) {
+      const [projectId = '', version = ''] = place.split('/');
+      for (const part of chunks(rowIds, MOST_LISTED)) {
+        const question = {
+          source: 'project_logs',
+          ids: [projectId],
+          filter: isIn(['id'], part),
+          window: null,
+        } as const;
+        for (const row of await rows.all(state, { ...question, version })) there.add(`${place}/${row.id}`);
+      }
+    }
+    return there;
+  });
+  const looked: readonly CopyKind[] = ['datasets', 'experiments', 'dataset-snapshots', 'row-history'];
+  left.push(...copies.filter(({ kind }) => !looked.some((one) => one === kind)));
+  return { left, reports };
+}
+
+/** Row ids may hold slashes: only the first ones part a copy's id. */
+function splitAt(id: string, slashes: number): readonly [string, string] {
+  const parts = id.split('/');
+  return [parts.slice(0, slashes).join('/'), parts.slice(slashes).join('/')];
+}
+
+function grouped(pairs: readonly (readonly [string, string])[]): ReadonlyMap<string, readonly string[]> {
+  const groups = new Map<string, string[]>();
+  for (const [group, one] of pairs) groups.set(group, [...(groups.get(group) ?? []), one]);
+  return groups;
+}
+
+/** An answer that is too large comes smaller when fewer rows are asked for. */
+async function smaller(ids: readonly string[], ask: (some: readonly string[]) => Promise<void>): Promise<void> {
+  try {
+    await ask(ids);
+  } catch (error) {
+    const large = error instanceof StoreError && ['contract-broken', 'unreachable'].includes(error.reason);
+    if (!large || error.status === null || ids.length < 2) throw error;
+    for (const some of chunks(ids, Math.ceil(ids.length / 2))) await smaller(some, ask);
+  }
+}
+
+/** Why a kind could not be examined, when that is a property of the connection and not trouble that will pass. */
+function unavailable(error: unknown): string | null {
+  if (!(error instanceof StoreError)) return null;
+  if (error.reason === 'denied' && error.status === 403) return 'the key may not read them';
+  if (error.reason === 'gone') return 'this server does not offer the route';
+  if (error.reason === 'rejected') return 'this server refused the question';
+  return null;
+}

@@ -1,0 +1,214 @@
+import type { Control, Finder, FindQuery, LooseRow, PersonValue, Read, Row } from '../port.ts';
+import { StoreError, TooManyRows } from '../port.ts';
+import { pairsOf, resembles, seenIn, Union, unique } from '../rows.ts';
+import type { Pair } from '../rows.ts';
+import type { Tally } from '../api.ts';
+import type { RespanApi } from './api.ts';
+import type { RespanConnection } from './config.ts';
+import type { Customers } from './customers.ts';
+import { logId } from './customers.ts';
+import type { LogField } from './filters.ts';
+import type { Lists } from './lists.ts';
+import { LOGS_ROUTE, SUMMARY_ROUTE } from './lists.ts';
+import type { Log, Trace } from './schemas.ts';
+import { fieldOf, personsOf, rowOfLog, rowOfTrace } from './schemas.ts';
+import { CUT_LENGTH, LOOSE_LOGS } from './traits.ts';
+
+export interface FinderParts {
+  readonly api: RespanApi;
+  readonly config: RespanConnection;
+  readonly lists: Lists;
+  readonly customers: Customers;
+}
+
+export const CUSTOMER_KEY = 'customer_identifier';
+
+/**
+ * By person, over logs of any depth: one call per environment and key, since filters on several keys narrow each other.
+ * Brings the logs without a trace and the customer records along.
+ */
+export function logsFinder(parts: FinderParts): Finder {
+  const { api, config, lists, customers } = parts;
+  return {
+    name: 'logs',
+    async find(query: FindQuery): Promise<Read> {
+      const tally = api.tally(query.progress);
+      const union = new Union();
+      const loose = new Map<string, LooseRow>();
+      for (const { environment, key, pairs, here } of questions(query)) {
+        const logs = await lists.logs(tally, {
+          environment,
+          window: query.window,
+          narrow: { field: fieldOf(key) as LogField, values: valuesFor(pairs, here) },
+        });
+        const { theirs, rows, withoutTrace } = sorted(logs, config, pairs);
+        for (const log of withoutTrace) {
+          const persons = personsOf(log, config.identifiers);
+          loose.set(`${environment} ${log.unique_id}`, {
+            kind: LOOSE_LOGS,
+            id: logId(environment, log.unique_id),
+            persons,
+          });
+        }
+        union.add({ rows: theirs, seen: seenIn(rows, here) }, here);
+        if (key === CUSTOMER_KEY) {
+          for (const row of await customers.of(tally, environment, asPersons(query, pairs))) loose.set(row.id, row);
+        }
+        if (query.mostRows !== undefined && union.found.rows.length > query.mostRows) {
+          throw new TooManyRows(union.found.rows);
+        }
+      }
+      return { ...report(tally, lists, query, union), loose: [...loose.values()] };
+    },
+  };
+}
+
+/**
+ * By person a second time, through other endpoints. Customers through the traces list, which aggregates on its own and
+ * knows the root's customer only. It has no metadata and no threads, and would drop such a filter: by these keys the logs
+ * summary counts, and what it counts beyond the controls must be found, or the read is broken.
+ */
+export function tracesFinder(parts: FinderParts): Finder {
+  const { api, config, lists } = parts;
+  return {
+    name: 'traces list and logs summary',
+    async find(query: FindQuery): Promise<Read> {
+      const tally = api.tally(query.progress);
+      const union = new Union();
+      for (const { environment, key, pairs, here } of questions(query)) {
+        const scope = { environment, window: query.window };
+        if (key !== CUSTOMER_KEY) {
+          union.add(await counted(parts, tally, { ...query, environment, key, pairs, here }), here);
+          continue;
+        }
+        const traces = await lists.traces(tally, {
+          ...scope,
+          narrow: { field: CUSTOMER_KEY, values: valuesFor(pairs, here) },
+        });
+        const rows = traces.map((trace) => rowOfTrace(trace, config.identifiers));
+        const theirs = rows.filter((row) => pairs.some((pair) => resembles(row, pair)));
+        union.add({ rows: theirs, seen: seenAmong(traces, here) }, here);
+      }
+      return report(tally, lists, query, union);
+    },
+  };
+}
+
+interface Question {
+  readonly environment: string;
+  readonly key: string;
+  /** The person's spellings under this key. */
+  readonly pairs: readonly Pair[];
+  /** Controls of this environment and key. */
+  readonly here: readonly Control[];
+}
+
+/** What the vendor's exporters write when the application names no user: everybody's, and nobody's. */
+const PLACEHOLDER = 'default_user';
+
+/**
+ * @throws StoreError `rejected` for the placeholder of the vendor's exporters (P18), and for an identifier that this store
+ *   would have cut, as no search would find it.
+ */
+function questions({ projects, terms, controls }: FindQuery): Question[] {
+  const pairs = pairsOf(terms);
+  const refuse = (advice: string): StoreError =>
+    new StoreError({ reason: 'rejected', route: `POST ${LOGS_ROUTE}`, status: null, requestId: null, advice });
+  if (pairs.some(({ text }) => text.trim().toLowerCase() === PLACEHOLDER)) {
+    throw refuse(
+      'an identifier is what this store’s exporters write when they know no user: it names everybody without one. Abandon the request',
+    );
+  }
+  if (pairs.some(({ key, text }) => key === CUSTOMER_KEY && text.length > CUT_LENGTH)) {
+    throw refuse(
+      `an identifier is longer than ${CUT_LENGTH} characters, at which this store cuts it: no search finds it. Give the trace ids instead`,
+    );
+  }
+  return projects.flatMap(({ id: environment }) =>
+    unique(pairs.map(({ key }) => key)).map((key) => ({
+      environment,
+      key,
+      pairs: pairs.filter((pair) => pair.key === key),
+      here: controls.filter(({ projectId, value }) => projectId === environment && value.key === key),
+    })),
+  );
+}
+
+/** The person's values, and last those of the controls. */
+function valuesFor(pairs: readonly Pair[], here: readonly Control[]): readonly string[] {
+  return unique([...pairs.map(({ text }) => text), ...here.map(({ value }) => value.text)]);
+}
+
+function asPersons({ terms }: FindQuery, pairs: readonly Pair[]): PersonValue[] {
+  return pairs.flatMap(({ key, text }) =>
+    terms
+      .filter(({ keys, variants }) => keys.includes(key) && variants.includes(text))
+      .map(({ kind }) => ({ kind, key, text, numeric: false })),
+  );
+}
+
+function sorted(
+  logs: readonly Log[],
+  config: RespanConnection,
+  pairs: readonly Pair[],
+): { readonly rows: readonly Row[]; readonly theirs: readonly Row[]; readonly withoutTrace: readonly Log[] } {
+  const rows: Row[] = [];
+  const withoutTrace: Log[] = [];
+  for (const log of logs) {
+    const row = rowOfLog(log, config.identifiers);
+    if (row !== null) rows.push(row);
+    else if (pairs.some((pair) => resembles({ persons: personsOf(log, config.identifiers) }, pair)))
+      withoutTrace.push(log);
+  }
+  return { rows, theirs: rows.filter((row) => pairs.some((pair) => resembles(row, pair))), withoutTrace };
+}
+
+/** Controls whose trace a list shows, with their value; the traces list knows no spans. */
+function seenAmong(traces: readonly Trace[], controls: readonly Control[]): ReadonlySet<Control> {
+  const byId = new Map(traces.map((trace) => [trace.trace_unique_id, trace]));
+  return new Set(
+    controls.filter(({ traceId, projectId, value }) => {
+      const trace = byId.get(traceId);
+      return trace?.environment === projectId && String(trace.customer_identifier) === value.text;
+    }),
+  );
+}
+
+/**
+ * What the summary counts for the person and the controls together must be what it counts for the controls alone, or the
+ * difference must be found by listing.
+ */
+async function counted(
+  { api, config, lists }: FinderParts,
+  tally: Tally,
+  { environment, window, key, pairs, here }: Question & Pick<FindQuery, 'window'>,
+): Promise<{ readonly rows: readonly Row[]; readonly seen: ReadonlySet<Control> }> {
+  const field = fieldOf(key) as LogField;
+  const scope = { environment, window };
+  const others = unique(here.map(({ value }) => value.text));
+  const countOthers = async (): Promise<number> =>
+    others.length === 0 ? 0 : lists.total(tally, { ...scope, narrow: { field, values: others } });
+  const before = await countOthers();
+  const together = await lists.total(tally, { ...scope, narrow: { field, values: valuesFor(pairs, here) } });
+  // Nothing says which of them were counted; that any was shows that the filter takes this key and several values.
+  const seen = new Set(before > 0 && together >= before ? here : []);
+  if (together === before) return { rows: [], seen };
+  const logs = await lists.logs(tally, {
+    ...scope,
+    narrow: { field, values: unique(pairs.map(({ text }) => text)) },
+  });
+  const { theirs, withoutTrace } = sorted(logs, config, pairs);
+  if (theirs.length + withoutTrace.length > 0 || (await countOthers()) >= together) return { rows: theirs, seen };
+  throw api.broken(tally, `POST ${SUMMARY_ROUTE}`, 'the summary counts logs that the list does not show');
+}
+
+function report(tally: Tally, lists: Lists, { controls, window }: FindQuery, union: Union): Read {
+  const { rows, seen } = union.found;
+  const tiles = lists.tiles(window);
+  const read = { fromMs: tiles[0]?.fromMs ?? window.fromMs, toMs: window.toMs };
+  return {
+    rows,
+    controlsSeen: controls.map((control) => seen.has(control)),
+    report: tally.report('find', read, controls.length, seen.size),
+  };
+}

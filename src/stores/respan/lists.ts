@@ -1,0 +1,293 @@
+import { randomUUID } from 'node:crypto';
+import { DAY_MS, MINUTE_MS } from '../../erasure/rhythm.ts';
+import type { ZodType } from 'zod';
+import type { Page, Tally } from '../api.ts';
+import { StoreError } from '../port.ts';
+import type { Window } from '../port.ts';
+import { resembles } from '../rows.ts';
+import { valuesIn } from '../values.ts';
+import type { RespanApi } from './api.ts';
+import type { RespanConnection } from './config.ts';
+import { maxWindowMs } from './config.ts';
+import type { LogField, Narrowing, TraceField } from './filters.ts';
+import { filtersOf } from './filters.ts';
+import type { Log, Trace } from './schemas.ts';
+import { logsSchema, saysWhose, summarySchema, tracesSchema, valuesOfField } from './schemas.ts';
+import { PAGE_SIZE } from './traits.ts';
+
+export const LOGS_ROUTE = '/api/request-logs/list/';
+export const TRACES_ROUTE = '/api/traces/list/';
+export const SUMMARY_ROUTE = '/api/request-logs/summary/';
+
+/** How long a filter that refused an impossible value is trusted, virtual milliseconds; every row is checked anyway. */
+const CANARY_MS = 5 * MINUTE_MS;
+/** Shapes whose canaries are remembered. */
+const MOST_CANARIES = 10_000;
+/** Searches look this far past now, like those of the steps (P10). */
+const FUTURE_MS = 7 * DAY_MS;
+
+/** What is needed of a log; message text stays where it is (`include_fields`, vendor's MCP server). */
+const LOG_FIELDS = [
+  'unique_id',
+  'id',
+  'trace_unique_id',
+  'environment',
+  'timestamp',
+  'start_time',
+  'customer_identifier',
+  'thread_identifier',
+  'custom_identifier',
+  'metadata',
+].join(',');
+
+/** Where and when: said in every call, because every default of this store hides data. */
+export interface Scope {
+  readonly environment: string;
+  readonly window: Window;
+}
+
+export interface ListQuery<Field extends string> extends Scope {
+  readonly narrow: Narrowing<Field> | null;
+  /** For single pages; whole lists are read oldest first, so that new rows shift nothing. @default false */
+  readonly newestFirst?: boolean;
+  /** Stop after about so many rows. Default: every page. */
+  readonly onePageOf?: number;
+  /**
+   * Makes the error for rows that were not asked for.
+   *
+   * @default `contract-broken`
+   */
+  readonly strange?: (tally: Tally) => StoreError;
+}
+
+/** Every call names its environment and both bounds. The one maker of these parameters, for reads and deletes alike. */
+export function scopeParams({ environment, window }: Scope): [string, string][] {
+  return [
+    ['start_time', new Date(window.fromMs).toISOString()],
+    ['end_time', new Date(window.toMs).toISOString()],
+    ['environment', environment],
+  ];
+}
+
+/**
+ * The lists of one connection. A question is only believed when an impossible value found nothing with the same field,
+ * operator, list and environment a moment ago, and every row that comes back carries what was asked for: unknown filter
+ * keys are dropped by this store without a word (vendor's MCP server).
+ */
+export class Lists {
+  readonly #api: RespanApi;
+  readonly #config: RespanConnection;
+  /** Until when each shape is trusted, virtual epoch milliseconds. */
+  readonly #canaries = new Map<string, number>();
+
+  constructor(api: RespanApi, config: RespanConnection) {
+    this.#api = api;
+    this.#config = config;
+  }
+
+  /** All time, as far as anything can be in this store. */
+  allTime(): Window {
+    const fromMs = this.#config.maxWindow === undefined ? 0 : Date.parse(this.#config.startDate);
+    return { fromMs, toMs: this.#api.nowMs() + FUTURE_MS };
+  }
+
+  /** The ranges in which a window is read: itself, or as many as the config's `maxWindow` asks for, without a gap. */
+  tiles(window: Window): readonly Window[] {
+    const widthMs = maxWindowMs(this.#config);
+    if (widthMs === null) return [window];
+    const tiles: Window[] = [];
+    const fromMs = Math.max(window.fromMs, Date.parse(this.#config.startDate));
+    for (let at = fromMs; at < window.toMs; at += widthMs) {
+      tiles.push({ fromMs: at, toMs: Math.min(at + widthMs, window.toMs) });
+    }
+    return tiles;
+  }
+
+  /** Logs and spans. */
+  logs(tally: Tally, query: ListQuery<LogField>): Promise<readonly Log[]> {
+    return this.#read(tally, query, {
+      route: LOGS_ROUTE,
+      schema: logsSchema,
+      idOf: ({ environment, unique_id: id, trace_unique_id: trace }) => `${environment} ${trace ?? ''} ${id}`,
+      carries: (log, field, values) => carries(valuesOfField(log, field), field, values),
+      isWhole: (log) => saysWhose(log, this.#config.identifiers),
+      params: [
+        ['include_fields', LOG_FIELDS],
+        ['fetch_filters', 'false'],
+      ],
+    });
+  }
+
+  /** Traces as the aggregated table shows them. */
+  traces(tally: Tally, query: ListQuery<TraceField>): Promise<readonly Trace[]> {
+    return this.#read(tally, query, {
+      route: TRACES_ROUTE,
+      schema: tracesSchema,
+      idOf: ({ environment, trace_unique_id: id }) => `${environment} ${id}`,
+      carries: (trace, field, values) =>
+        carries(field === 'trace_unique_id' ? [trace.trace_unique_id] : trace.customer_identifier, field, values),
+      isWhole: (trace) => Object.hasOwn(trace, 'customer_identifier'),
+      params: [],
+    });
+  }
+
+  /** How many logs match, as the summary counts them: a true total, by another endpoint than the lists. */
+  async total(tally: Tally, query: Scope & { readonly narrow: Narrowing<LogField> }): Promise<number> {
+    const count = async (window: Window, narrow: Narrowing<LogField>): Promise<number> => {
+      const { number_of_requests: total } = await this.#api.call(
+        tally,
+        {
+          method: 'POST',
+          path: SUMMARY_ROUTE,
+          query: scopeParams({ environment: query.environment, window }),
+          body: { filters: filtersOf(narrow) },
+          shape: 'any',
+        },
+        summarySchema,
+      );
+      return total;
+    };
+    const tiles = this.tiles(query.window);
+    await this.#canary(tally, SUMMARY_ROUTE, query, async (narrow) => count(tiles.at(-1) ?? query.window, narrow));
+    let total = 0;
+    for (const window of tiles) total += await count(window, query.narrow);
+    return total;
+  }
+
+  /** Whether the unnarrowed traces list has a row at a position, counted from 1. */
+  async hasTraceAt(tally: Tally, scope: Scope, position: number): Promise<boolean> {
+    const params: [string, string][] = [...scopeParams(scope), ['page', String(position)], ['page_size', '1']];
+    try {
+      const page = await this.#api.call(
+        tally,
+        { method: 'POST', path: TRACES_ROUTE, query: params, body: { filters: {} }, shape: 'any' },
+        tracesSchema,
+      );
+      return page.results.length === 1 && page.results.every(({ environment }) => environment === scope.environment);
+    } catch (error) {
+      // How a page past the end is answered is not documented; both ways mean that there is no such row.
+      if (error instanceof StoreError && (error.reason === 'gone' || error.reason === 'rejected')) return false;
+      throw error;
+    }
+  }
+
+  async #read<Field extends LogField | TraceField, Row extends { readonly environment: string }>(
+    tally: Tally,
+    query: ListQuery<Field>,
+    list: {
+      readonly route: string;
+      readonly schema: ZodType<{ readonly results: Row[]; readonly next: string | null }>;
+      readonly idOf: (row: Row) => string;
+      readonly carries: (row: Row, field: Field, values: ReadonlySet<string>) => boolean;
+      /** Whether it has the fields that say whose it is. */
+      readonly isWhole: (row: Row) => boolean;
+      readonly params: readonly (readonly [string, string])[];
+    },
+  ): Promise<readonly Row[]> {
+    const { environment, narrow } = query;
+    const values = new Set(narrow?.values ?? []);
+    const page = async (
+      window: Window,
+      filter: Narrowing<Field> | null,
+      number: number,
+      size: number,
+    ): Promise<Page<Row>> => {
+      const { results, next } = await this.#api.call(
+        tally,
+        {
+          method: 'POST',
+          path: list.route,
+          query: [
+            ...scopeParams({ environment, window }),
+            ['page', String(number)],
+            ['page_size', String(size)],
+            ['sort_by', query.newestFirst === true ? '-timestamp' : 'timestamp'],
+            ...list.params,
+          ],
+          body: { filters: filtersOf(filter) },
+          shape: 'any',
+        },
+        list.schema,
+      );
+      // A short page is not taken for the last one: nothing promises that pages are full.
+      return { rows: results, next: next === null || results.length === 0 ? null : String(number + 1) };
+    };
+    const checked = (rows: readonly Row[]): void => {
+      if (!rows.every((row) => list.isWhole(row))) {
+        const advice = 'rows lack a field that says whose they are; the API may have changed, look for a newer release';
+        throw this.#api.broken(tally, `POST ${list.route}`, advice);
+      }
+      const foreign = rows.some((row) => row.environment !== environment);
+      if (!foreign && (narrow === null || rows.every((row) => list.carries(row, narrow.field, values)))) return;
+      if (query.strange !== undefined) throw query.strange(tally);
+      const what = foreign
+        ? 'rows of another environment came back: the store goes by another name for it, or ignores it'
+        : 'rows came back that carry none of the values asked for: the store dropped the filter';
+      throw this.#api.broken(tally, `POST ${list.route}`, what);
+    };
+    const tiles = this.tiles(query.window);
+    if (narrow !== null) {
+      await this.#canary(tally, list.route, { environment, narrow }, async (impossible) => {
+        const { rows } = await page(tiles.at(-1) ?? query.window, impossible as Narrowing<Field>, 1, 1);
+        return rows.length;
+      });
+    }
+    const all = new Map<string, Row>();
+    if (query.onePageOf !== undefined) {
+      for (const window of query.newestFirst === true ? [...tiles].reverse() : tiles) {
+        const { rows } = await page(window, narrow, 1, query.onePageOf);
+        checked(rows);
+        tally.rows += rows.length;
+        for (const row of rows) all.set(list.idOf(row), row);
+        if (all.size >= query.onePageOf) break;
+      }
+      return [...all.values()];
+    }
+    for (const window of tiles) {
+      const rows = await this.#api.pages(
+        tally,
+        `POST ${list.route}`,
+        async (cursor) => {
+          const found = await page(window, narrow, Number(cursor ?? '1'), PAGE_SIZE);
+          checked(found.rows);
+          return found;
+        },
+        list.idOf,
+        true,
+      );
+      for (const row of rows) all.set(list.idOf(row), row);
+    }
+    return [...all.values()];
+  }
+
+  /**
+   * Asks for a value that nobody has, unless that was done with the same field, list and environment a moment ago.
+   *
+   * @throws StoreError `contract-broken` when anything is found.
+   */
+  async #canary(
+    tally: Tally,
+    route: string,
+    { environment, narrow }: { readonly environment: string; readonly narrow: Narrowing<LogField | TraceField> },
+    ask: (impossible: Narrowing<LogField | TraceField>) => Promise<number>,
+  ): Promise<void> {
+    const shape = JSON.stringify([route, narrow.field, environment]);
+    if ((this.#canaries.get(shape) ?? Number.NEGATIVE_INFINITY) > this.#api.nowMs()) return;
+    const found = await ask({ field: narrow.field, values: [`lethe-impossible-${randomUUID()}`] });
+    if (found !== 0) {
+      this.#canaries.delete(shape);
+      const advice = 'a value that nobody has was found: the store drops this filter, and no answer to it can be used';
+      throw this.#api.broken(tally, `POST ${route}`, advice);
+    }
+    if (this.#canaries.size >= MOST_CANARIES) this.#canaries.clear();
+    this.#canaries.set(shape, this.#api.nowMs() + CANARY_MS);
+  }
+}
+
+/** Ids must be equal; values of people may differ as a store that ignores case would make them (P15 is the caller's). */
+function carries(value: unknown, field: LogField | TraceField, wanted: ReadonlySet<string>): boolean {
+  const persons = valuesIn(value).map(({ text, numeric }) => ({ kind: field, key: field, text, numeric }));
+  if (persons.some(({ text }) => wanted.has(text))) return true;
+  if (field === 'trace_unique_id' || field === 'unique_id') return false;
+  return [...wanted].some((text) => resembles({ persons }, { key: field, text }));
+}

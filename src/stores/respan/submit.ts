@@ -1,0 +1,296 @@
+import { DAY_MS } from '../../erasure/rhythm.ts';
+import type { Tally } from '../api.ts';
+import type { HttpAnswer } from '../http.ts';
+import type { KillSwitch } from '../kill-switch.ts';
+import { StoreError } from '../port.ts';
+import type { DeleteOrder, Receipt, Window } from '../port.ts';
+import { instantOf } from '../values.ts';
+import { numberIn, RefusedMatches } from './api.ts';
+import type { RespanApi } from './api.ts';
+import type { RespanConnection } from './config.ts';
+import { bulkDeleteBody, pathSegment } from './filters.ts';
+import type { Lists, Scope } from './lists.ts';
+import { scopeParams, TRACES_ROUTE } from './lists.ts';
+import type { Trace } from './schemas.ts';
+import { bulkDeleteSchema } from './schemas.ts';
+import { STORE_MATCH_GUARD } from './traits.ts';
+
+const BULK_ROUTE = '/api/traces/bulk-delete/';
+const ONE_TEMPLATE = '/api/traces/{trace_unique_id}/';
+
+/**
+ * An environment counts as large from so many traces on. The store refuses a bulk delete that matches more than 1,000; the
+ * rest is room for what other deletes take away between this look and the call.
+ */
+const LARGE_ENVIRONMENT = STORE_MATCH_GUARD + 500;
+
+/** So few traces cost hardly more one by one than together, and then nothing hangs on a filter. */
+const FEW = 5;
+
+/** Around a trace's own span when it is deleted by a window of its own. */
+const SLACK_MS = 1000;
+
+export interface SubmitParts {
+  readonly api: RespanApi;
+  readonly config: RespanConnection;
+  readonly lists: Lists;
+  readonly killSwitch: KillSwitch;
+}
+
+/**
+ * Deletes exactly the traces of the order, in one environment, with explicit bounds of time.
+ *
+ * This store drops filter keys that it does not know, in its bulk delete too, and what is gone is gone. Before a bulk
+ * delete the very same filter, range and environment is listed to the end and must bring nothing but ids of the order
+ * (P19). That shows nothing about the moment after. So a bulk delete only leaves where a filter dropped right then would
+ * do nothing to anybody else:
+ *
+ * - in an environment of well over 1,000 traces, over all time: without its filter the call would match them all, and more
+ *   than 1,000 matches are refused as a whole by the store itself (docs, "bulk delete traces");
+ * - in a range of time so narrow that no other trace lies in it.
+ *
+ * Everywhere else, and for a few traces anywhere, each goes by the call that has its id in the path and no filter to lose.
+ * An id that can't stand in a path, or that another environment uses too, is refused where neither way is open.
+ *
+ * @throws StoreError; after `unreachable` it is not known whether the request arrived. `rejected` with the kill switch
+ *   tripped when more matched or was deleted than was sent.
+ */
+export async function submitDelete(parts: SubmitParts, order: DeleteOrder): Promise<Receipt> {
+  const { api, lists } = parts;
+  const tally = api.tally(order.progress);
+  const ids = order.traces.map(({ traceId }) => traceId);
+  const scope: Scope = { environment: order.projectId, window: lists.allTime() };
+  const sender = new Sender(parts, tally, order);
+
+  const wide = parts.config.maxWindow === undefined;
+  if (wide && ids.length > FEW && (await lists.hasTraceAt(tally, scope, LARGE_ENVIRONMENT))) {
+    const listed = await sender.listed(ids, scope);
+    if (listed.length > 0) await sender.bulk(ids, scope);
+    // Of these the traces list shows nothing while their spans are still there: the bulk delete matches what it shows.
+    const there = new Set(listed.map((trace) => trace.trace_unique_id));
+    await sender.oneByOne(ids.filter((id) => !there.has(id)));
+  } else {
+    await sender.listed(ids, scope);
+    await sender.oneByOne(ids);
+  }
+  return sender.receipt();
+}
+
+class Sender {
+  readonly #parts: SubmitParts;
+  readonly #tally: Tally;
+  readonly #order: DeleteOrder;
+  readonly #answers: HttpAnswer[] = [];
+  readonly #refused: string[] = [];
+  #refusal: StoreError | null = null;
+  /** When the traces were, as far as seen. */
+  readonly #ranges = new Map<string, Window>();
+
+  constructor(parts: SubmitParts, tally: Tally, order: DeleteOrder) {
+    this.#parts = parts;
+    this.#tally = tally;
+    this.#order = order;
+  }
+
+  /**
+   * The traces that a filter on these ids shows now.
+   *
+   * @throws StoreError `rejected`, with the kill switch tripped, when it shows any other.
+   */
+  async listed(ids: readonly string[], scope: Scope): Promise<readonly Trace[]> {
+    const traces = await this.#parts.lists.traces(this.#tally, {
+      ...scope,
+      narrow: { field: 'trace_unique_id', values: ids },
+      strange: () =>
+        this.#stop(
+          `POST ${TRACES_ROUTE}`,
+          'the list that is read before a delete showed traces that were not asked for',
+          'nothing was deleted',
+        ),
+    });
+    for (const { trace_unique_id: id, start_time: start, end_time: end } of traces) {
+      this.#note(id, instantOf(start), instantOf(end));
+    }
+    return traces;
+  }
+
+  #note(id: string, ...instants: readonly (number | null)[]): void {
+    const known = instants.filter((at) => at !== null);
+    const range = this.#ranges.get(id);
+    if (range !== undefined) known.push(range.fromMs, range.toMs);
+    if (known.length > 0) this.#ranges.set(id, { fromMs: Math.min(...known), toMs: Math.max(...known) });
+  }
+
+  /** Just after `listed` with the same ids and scope. */
+  async bulk(ids: readonly string[], scope: Scope): Promise<void> {
+    const { api } = this.#parts;
+    const call = {
+      method: 'POST',
+      path: BULK_ROUTE,
+      query: scopeParams(scope),
+      body: bulkDeleteBody(ids),
+      shape: 'any',
+      read: false,
+      lastWord: this.#order.lastWord,
+    } as const;
+    try {
+      const { data, answer } = await api.answer(this.#tally, call, bulkDeleteSchema);
+      this.#answers.push(answer);
+      this.#count(answer, Math.max(data.deleted_count, numberIn(answer.json, 'matched_count') ?? 0), ids.length);
+    } catch (error) {
+      if (error instanceof RefusedMatches && error.matched > ids.length) {
+        throw this.#stop(
+          error.route,
+          'a bulk delete would have matched more traces than were named in it',
+          'the store refused it; nothing was deleted',
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** Each by the call with its id in the path. Ids that other environments use too are left out: it names none. */
+  async oneByOne(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    const elsewhere = await this.#inOtherEnvironments(ids);
+    if (this.#parts.config.maxWindow !== undefined) await this.#spansOf(ids);
+    for (const id of ids) {
+      const segment = elsewhere.has(id) ? null : pathSegment(id);
+      try {
+        await (segment === null ? this.#inItsOwnRange(id) : this.#one(segment, this.#rangeFor(id)));
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.reason !== 'rejected') throw error;
+        if (this.#parts.killSwitch.tripped !== null) throw error;
+        this.#refused.push(id);
+        this.#refusal ??= error;
+      }
+    }
+  }
+
+  /** A store that takes no wide ranges takes the trace's own, a day wider on both sides; all others all time. */
+  #rangeFor(id: string): Window {
+    const { config, lists } = this.#parts;
+    const range = this.#ranges.get(id);
+    if (config.maxWindow === undefined || range === undefined) return lists.allTime();
+    return { fromMs: range.fromMs - DAY_MS, toMs: range.toMs + DAY_MS };
+  }
+
+  async #spansOf(ids: readonly string[]): Promise<void> {
+    const { lists } = this.#parts;
+    const logs = await lists.logs(this.#tally, {
+      environment: this.#order.projectId,
+      window: lists.allTime(),
+      narrow: { field: 'trace_unique_id', values: ids },
+    });
+    for (const { trace_unique_id: id, start_time: start, timestamp } of logs) {
+      if (id !== null) this.#note(id, instantOf(start), instantOf(timestamp));
+    }
+  }
+
+  async #one(segment: string, window: Window): Promise<void> {
+    const { api } = this.#parts;
+    const answer = await api.send(this.#tally, {
+      method: 'DELETE',
+      path: `/api/traces/${segment}/`,
+      template: ONE_TEMPLATE,
+      query: scopeParams({ environment: this.#order.projectId, window }),
+      shape: 'any',
+      read: false,
+      lastWord: this.#order.lastWord,
+    });
+    this.#answers.push(answer);
+    this.#count(
+      answer,
+      Math.max(...['deleted_count', 'matched_count'].map((name) => numberIn(answer.json, name) ?? 0)),
+      1,
+    );
+  }
+
+  /** A bulk delete of one trace in a range of time that holds no other. */
+  async #inItsOwnRange(id: string): Promise<void> {
+    const { lists } = this.#parts;
+    const environment = this.#order.projectId;
+    const range = this.#ranges.get(id);
+    if (range !== undefined && range.toMs - range.fromMs < DAY_MS) {
+      const scope = { environment, window: { fromMs: range.fromMs - SLACK_MS, toMs: range.toMs + SLACK_MS } };
+      // In both tables: spans may be there before their trace is.
+      const traces = await lists.traces(this.#tally, { ...scope, narrow: null });
+      const spans = await lists.logs(this.#tally, { ...scope, narrow: null });
+      const alone =
+        traces.every((one) => one.trace_unique_id === id) &&
+        spans.every((one) => one.trace_unique_id === id || one.trace_unique_id === null);
+      if (alone && (await this.listed([id], scope)).length === 1) {
+        await this.bulk([id], scope);
+        return;
+      }
+    }
+    throw new StoreError({
+      reason: 'rejected',
+      route: `POST ${BULK_ROUTE}`,
+      status: null,
+      requestId: null,
+      advice:
+        'a trace has an id that no path can name safely, or that another environment uses too, and other traces lie in the same seconds: it was not deleted, as a dropped filter would take them along. Delete it by hand',
+    });
+  }
+
+  async #inOtherEnvironments(ids: readonly string[]): Promise<ReadonlySet<string>> {
+    const { config, lists } = this.#parts;
+    const found = new Set<string>();
+    for (const environment of config.environments) {
+      if (environment === this.#order.projectId) continue;
+      const traces = await lists.traces(this.#tally, {
+        environment,
+        window: lists.allTime(),
+        narrow: { field: 'trace_unique_id', values: ids },
+      });
+      for (const trace of traces) found.add(trace.trace_unique_id);
+    }
+    return found;
+  }
+
+  #count(answer: HttpAnswer, counted: number, sent: number): void {
+    if (counted <= sent) return;
+    throw this.#stop(
+      answer.route,
+      'an answer to a delete counted more traces than were named in it',
+      'traces of others may be gone: look at the store at once',
+    );
+  }
+
+  #stop(route: string, why: string, what: string): StoreError {
+    this.#parts.killSwitch.trip(why);
+    return new StoreError({
+      reason: 'rejected',
+      route,
+      status: null,
+      requestId: this.#tally.requestIds.at(-1) ?? null,
+      advice: `${why}; ${what}. Deletes of this connection are switched off until somebody allows them again`,
+    });
+  }
+
+  receipt(): Receipt {
+    const first = this.#answers[0];
+    const last = this.#answers.at(-1);
+    if (first === undefined || last === undefined) {
+      throw (
+        this.#refusal ??
+        new StoreError({
+          reason: 'rejected',
+          route: `POST ${BULK_ROUTE}`,
+          status: null,
+          requestId: null,
+          advice: 'nothing was there to be deleted any more; look again',
+        })
+      );
+    }
+    return {
+      sentAtMs: first.sentAtMs,
+      acknowledgedAtMs: last.receivedAtMs,
+      route: last.route,
+      status: last.status,
+      requestId: last.requestId,
+      ...(this.#refused.length === 0 ? {} : { refused: this.#refused }),
+    };
+  }
+}

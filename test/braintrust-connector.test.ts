@@ -1,0 +1,1110 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { Attachment, initDataset, initExperiment, initLogger, updateSpan } from 'braintrust';
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Clock } from '../src/erasure/clock.ts';
+import { virtualNow } from '../src/erasure/clock.ts';
+import { DAY_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
+import { startBraintrustSimulator } from '../src/simulators/braintrust/index.ts';
+import type { BraintrustSimulator } from '../src/simulators/braintrust/index.ts';
+import type { BraintrustConnectionInput } from '../src/stores/braintrust/config.ts';
+import { braintrustConnectionSchema } from '../src/stores/braintrust/config.ts';
+import { openBraintrust } from '../src/stores/braintrust/store.ts';
+import { GuardError } from '../src/stores/guard.ts';
+import { KillSwitch } from '../src/stores/kill-switch.ts';
+import { StoreError, TooManyRows } from '../src/stores/port.ts';
+import type { Control, LookupQuery, Project, Read, Row, TraceRef, TraceStore } from '../src/stores/port.ts';
+import { openStore } from '../src/stores/registry.ts';
+import type { StoreLog } from '../src/stores/registry.ts';
+import { insert, remove, sdkState } from './support/braintrust-simulator.ts';
+
+const T0 = Date.parse('2026-11-25T12:00:00Z');
+/** A minute of the rate limit passes in twelve real milliseconds. */
+const SPEED = 5000;
+const UNKNOWN = '01234567-89ab-4def-8123-456789abcdef';
+const idle = (): void => undefined;
+const window = { fromMs: 0, toMs: T0 + 400 * DAY_MS };
+
+function fastClock(): Clock {
+  return { realMs: Date.now(), virtualMs: T0, speed: SPEED };
+}
+
+type Given = Partial<BraintrustConnectionInput> & { readonly log?: StoreLog };
+
+function connect(url: string, clock: Clock, { log, ...given }: Given = {}): TraceStore {
+  const config = configOf(url, given);
+  return openStore('test', config, { clock, ...(log === undefined ? {} : { log }) });
+}
+
+function configOf(url: string, given: Given = {}) {
+  return braintrustConnectionSchema.parse({
+    store: 'braintrust',
+    appUrl: url,
+    apiKey: 'k',
+    btqlPerMinute: 600,
+    identifiers: { user_id: ['metadata.user_id', 'metadata.user.id'], email: ['metadata.email'] },
+    ...given,
+  });
+}
+
+function terms(...variants: string[]) {
+  return [{ kind: 'user_id', keys: ['metadata.user_id', 'metadata.user.id'], variants }];
+}
+
+async function failure(promise: Promise<unknown>): Promise<StoreError> {
+  const error = await promise.then(
+    () => new Error('did not fail'),
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof StoreError)) throw error;
+  return error;
+}
+
+function tracesOf(rows: readonly Row[]): string[] {
+  return [...new Set(rows.map(({ traceId }) => traceId))].sort();
+}
+
+function rowsOf(rows: readonly Row[]): string[] {
+  return [...new Set(rows.map(({ runId }) => runId))].sort();
+}
+
+interface BtqlBody {
+  readonly query: {
+    readonly limit: number;
+    readonly cursor?: string;
+    readonly select: unknown;
+    readonly filter: {
+      readonly children?: readonly {
+        readonly left?: { readonly name: string[] };
+        readonly right?: { readonly value: string };
+      }[];
+    };
+  };
+}
+interface BtqlAnswer {
+  readonly data: unknown[];
+  readonly cursor: string | null;
+  readonly warnings?: unknown[];
+  readonly freshness_state?: object;
+}
+
+/** Traces with the rows that a look-up showed of them. */
+function refsOf(traces: readonly TraceRef[], rows: readonly Row[]): TraceRef[] {
+  return traces.map((trace) => ({
+    ...trace,
+    rowIds: rows.filter(({ traceId }) => traceId === trace.traceId).map(({ runId }) => runId),
+  }));
+}
+
+describe('against the simulator', () => {
+  const clock = fastClock();
+  let sim: BraintrustSimulator;
+  let store: TraceStore;
+  let projects: readonly Project[];
+  let controls: readonly Control[];
+
+  const connectSim = (given: Given = {}): TraceStore => connect(sim.url, clock, { apiKey: sim.apiKey, ...given });
+  const find = (index: number, variants: string[], from = store): Promise<Read> => {
+    const finder = from.finders[index];
+    if (finder === undefined) throw new Error('no such finder');
+    return finder.find({ projects, terms: terms(...variants), window, controls, progress: idle });
+  };
+  const lookup = (traces: readonly TraceRef[], from = store, more: Partial<LookupQuery> = {}): Promise<Read> => {
+    const route = from.lookups[0];
+    if (route === undefined) throw new Error('no route');
+    return route.lookup({ traces, window, controls, progress: idle, ...more });
+  };
+  const traceRefs = (project: string, traceIds: readonly string[]): TraceRef[] =>
+    traceIds.map((traceId) => ({ projectId: sim.project(project).id, traceId }));
+  const person = (project: string, value: string | number, more: object = {}) => {
+    const [made] = sim.seedPeople({ project, people: [value], tracesPerPerson: 2, ...more });
+    if (made === undefined) throw new Error('nobody was made');
+    return { ...made, refs: traceRefs(project, made.traceIds), all: made.rowIds.flat().sort() };
+  };
+  const submit = (traces: readonly TraceRef[], from = store) =>
+    from.submit({
+      projectId: traces[0]?.projectId ?? '',
+      traces,
+      lastWord: () => Promise.resolve(),
+      progress: idle,
+    });
+  const calls = async (act: () => Promise<unknown>, route = '/btql'): Promise<number> => {
+    const before = sim.ledger.count({ route });
+    await act();
+    return sim.ledger.count({ route }) - before;
+  };
+
+  beforeAll(async () => {
+    sim = await startBraintrustSimulator({ clock, limits: false });
+    sim.seedPeople({ project: 'chat', people: ['other-1', 'other-2', 'other-3'], tracesPerPerson: 3 });
+    sim.seedPeople({ project: 'agent', people: ['other-4', 'other-5'], tracesPerPerson: 2, key: 'user.id' });
+    store = connectSim();
+    projects = await store.projects(idle);
+    const isOther = (row: Row): boolean => row.persons.some(({ text }) => text.startsWith('other'));
+    const query = { projects, terms: terms('x'), window, want: 2, progress: idle };
+    controls = (await store.controls({ ...query, exclude: (row) => !isOther(row) })).controls;
+  });
+  afterAll(() => sim.close());
+  afterEach(() => {
+    sim.habits.reset();
+    expect(sim.truth.unasked()).toEqual([]);
+    const others = sim.truth.allTraces().filter(({ rows }) => rows === 3).length;
+    expect(others).toBeGreaterThanOrEqual(13);
+  });
+
+  test('P9: every project of the organization is enumerated, by looking only', async () => {
+    expect(projects.map(({ name }) => name).sort()).toEqual(['agent', 'chat']);
+    expect(sim.ledger.entries.filter(({ method, route }) => method === 'POST' && route.endsWith('/project'))).toEqual(
+      [],
+    );
+  });
+
+  test('P9: the config names projects by name or id, and a name that fits none or several is an error that says so', async () => {
+    const own = await startBraintrustSimulator({ clock });
+    try {
+      const first = own.createProject({ name: 'twice' });
+      own.createProject({ name: 'twice' });
+      own.createProject({ name: 'once' });
+      const open = (...names: string[]) => connect(own.url, clock, { apiKey: own.apiKey, projects: names });
+      const found = await open('once', first.id.toUpperCase()).projects(idle);
+      expect(found.map(({ name }) => name).sort()).toEqual(['once', 'twice']);
+      for (const name of ['twice', 'onc']) {
+        const error = await failure(open('once', name).projects(idle));
+        expect(error).toMatchObject({ reason: 'gone', advice: expect.stringContaining(`"${name}"`) });
+      }
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('P5, P6: both finders find a person over all projects, keys and depths, each in one query that also sees the controls', async () => {
+    const chat = person('chat', 'ann', { carriedBy: 'children' });
+    const agent = person('agent', 'ann', { key: 'user.id', carriedBy: 'root' });
+    const traces = [...chat.traceIds, ...agent.traceIds].sort();
+    for (const [index, name] of ['btql spans', 'btql traces'].entries()) {
+      expect(store.finders[index]?.name).toBe(name);
+      let read: Read | undefined;
+      expect(await calls(async () => (read = await find(index, ['ann'])))).toBe(1);
+      expect(tracesOf(read?.rows ?? [])).toEqual(traces);
+      expect(read?.rows.every(({ persons }) => persons.some(({ text }) => text === 'ann'))).toBe(true);
+      expect(read?.controlsSeen).toEqual(controls.map(() => true));
+      expect(read?.inconclusive).toBeUndefined();
+      expect(read?.report).toMatchObject({ purpose: 'find', window, controlsSeen: controls.length });
+    }
+    expect(sim.ledger.entries.at(-1)).toMatchObject({ shape: 'traces', limit: 1000, realtime: true });
+  });
+
+  test('P10: traces of long ago are found', async () => {
+    const elder = person('chat', 'elder', { atMs: Date.parse('2023-02-01T00:00:00Z') });
+    for (const index of [0, 1])
+      expect(tracesOf((await find(index, ['elder'])).rows)).toEqual([...elder.traceIds].sort());
+  });
+
+  test('P15: no spelling of an identifier widens the search or breaks it', async () => {
+    const nasty = [
+      'quo"te',
+      "ap'os",
+      'back\\slash',
+      "' or 1=1 --",
+      'ünïcödé 漢字 🦊',
+      'tab\tnew\nline',
+      'U_1',
+      'u_1',
+      ' u_1',
+    ];
+    const made = nasty.map((value) => person('chat', value));
+    for (const [at, value] of nasty.entries()) {
+      for (const index of [0, 1]) {
+        const { rows } = await find(index, [value]);
+        expect(tracesOf(rows)).toEqual([...(made[at]?.traceIds ?? [])].sort());
+      }
+    }
+    const all = await find(0, nasty);
+    expect(tracesOf(all.rows)).toEqual(made.flatMap(({ traceIds }) => traceIds).sort());
+  });
+
+  test('P15: a canonical integer is searched as text and as number, with every digit, and nothing else is', async () => {
+    const asNumber = person('chat', 4711);
+    const asText = person('chat', '4711');
+    const padded = person('chat', '04711');
+    for (const index of [0, 1]) {
+      const { rows } = await find(index, ['4711']);
+      expect(tracesOf(rows)).toEqual([...asNumber.traceIds, ...asText.traceIds].sort());
+      expect([...new Set(rows.map(({ persons }) => persons[0]?.numeric))].sort()).toEqual([false, true]);
+      expect(tracesOf((await find(index, ['04711'])).rows)).toEqual([...padded.traceIds].sort());
+    }
+  });
+
+  test('a dotted key is found as a nested object and as a flat key, as OpenTelemetry writes it', async () => {
+    const nested = person('agent', 'dot', { key: 'user.id' });
+    const [flat] = sim.seed({ project: 'agent', traces: [{ spans: [{ metadata: { 'user.id': 'dot' } }] }] });
+    for (const index of [0, 1]) {
+      const { rows } = await find(index, ['dot']);
+      expect(tracesOf(rows)).toEqual([...nested.traceIds, flat?.traceId ?? ''].sort());
+      expect(rows.every(({ persons }) => persons.length === 1 && persons[0]?.key === 'metadata.user.id')).toBe(true);
+    }
+  });
+
+  test('P28: many small pages show every row once, by keys in one shape and by cuts of time in the other', async () => {
+    const many = person('chat', 'many', { tracesPerPerson: 60 });
+    const small = connectSim({ pageSize: 20 });
+    for (const index of [0, 1]) {
+      const { rows, report } = await find(index, ['many'], small);
+      expect(tracesOf(rows)).toEqual([...many.traceIds].sort());
+      expect(rows).toHaveLength(180);
+      expect(report.calls).toBeGreaterThan(8);
+    }
+    const read = await lookup(many.refs, small);
+    expect(rowsOf(read.rows)).toEqual(many.all);
+  });
+
+  test('a bounded search gives up with what it has read', async () => {
+    person('chat', 'heavy', { tracesPerPerson: 10 });
+    const query = { projects, terms: terms('heavy'), window, controls, mostRows: 12, progress: idle };
+    for (const finder of store.finders) {
+      const error: unknown = await finder.find(query).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(TooManyRows);
+      expect((error as TooManyRows).rows.every(({ persons }) => persons.some(({ text }) => text === 'heavy'))).toBe(
+        true,
+      );
+    }
+  });
+
+  test('P20: two hundred people are found by one query of each finder', async () => {
+    const names = Array.from({ length: 200 }, (_, index) => `crowd-${index}`);
+    const made = sim.seedPeople({ project: 'chat', people: names, tracesPerPerson: 1 });
+    // The longest page so far is followed by a look whether it was the last; from then on shorter ones are known to be.
+    await find(0, names);
+    for (const index of [0, 1]) {
+      let read: Read | undefined;
+      const count = await calls(async () => (read = await find(index, names.slice(1))));
+      expect(tracesOf(read?.rows ?? [])).toEqual(
+        made
+          .slice(1)
+          .flatMap(({ traceIds }) => traceIds)
+          .sort(),
+      );
+      expect(count).toBe(1);
+    }
+  });
+
+  test('P4: a look-up shows rows of any depth, also when the root is gone', async () => {
+    const made = person('chat', 'deep');
+    const [ref] = made.refs;
+    const rowIds = made.rowIds[0] ?? [];
+    expect(rowsOf((await lookup(made.refs)).rows)).toEqual(made.all);
+    await remove(sim, made.projectId, rowIds.slice(0, 1));
+    const left = await lookup([ref ?? { projectId: '', traceId: '' }]);
+    expect(rowsOf(left.rows)).toEqual(rowIds.slice(1).sort());
+    expect(left.controlsSeen).toEqual(controls.map(() => true));
+    await remove(sim, made.projectId, made.all);
+  });
+
+  test('P13: whole traces are deleted, with their comments, and nothing else', async () => {
+    const made = person('chat', 'gone');
+    const bystander = person('chat', 'stays');
+    await insert(sim, made.projectId, [
+      {
+        id: 'note-1',
+        origin: { id: made.rowIds[0]?.[1] },
+        comment: { text: 'hm' },
+        created: new Date(T0).toISOString(),
+      },
+      {
+        id: 'note-2',
+        origin: { id: bystander.rowIds[0]?.[1] },
+        comment: { text: 'hm' },
+        created: new Date(T0).toISOString(),
+      },
+    ]);
+    const { rows } = await lookup(made.refs);
+    expect(rowsOf(rows)).toEqual([...made.all, 'note-1'].sort());
+    expect(rows.find(({ runId }) => runId === 'note-1')?.traceId).toBe(made.traceIds[0]);
+    const refs = refsOf(made.refs, rows);
+    const receipt = await submit(refs);
+    expect(receipt).toMatchObject({ route: 'POST /v1/project_logs/{project}/insert', status: 200 });
+    expect(receipt.requestId).not.toBeNull();
+    const [submission] = sim.truth.submissionsOf('note-1');
+    expect([...(submission?.ids ?? [])].sort()).toEqual([...made.all, 'note-1'].sort());
+    expect((await lookup(refs)).rows).toEqual([]);
+    for (const index of [0, 1]) expect((await find(index, ['gone'])).rows).toEqual([]);
+    expect(sim.truth.isRowLive('note-1')).toBe(false);
+    expect(sim.truth.isRowLive('note-2')).toBe(true);
+    expect(sim.truth.tracesOf([{ key: 'user_id', value: 'stays' }])).toHaveLength(2);
+    expect(sim.truth.orphans()).toEqual([]);
+  });
+
+  test('P13: neither a root alone, nor a part, nor a span id can be deleted, through the guard or behind it', async () => {
+    const [seeded] = sim.seed({
+      project: 'chat',
+      traces: [{ spans: [{ metadata: { user_id: 'whole' } }, {}, {}] }],
+    });
+    if (seeded === undefined) throw new Error('nothing was seeded');
+    const { projectId, traceId, rowIds, spanIds } = seeded;
+    const bare = openBraintrust(configOf(sim.url, { apiKey: sim.apiKey }), {
+      clock,
+      killSwitch: new KillSwitch(),
+      log: idle,
+    });
+    const wrong: (readonly string[])[] = [
+      [],
+      rowIds.slice(0, 1),
+      rowIds.slice(1),
+      spanIds,
+      [traceId],
+      [...rowIds, spanIds[1] ?? ''],
+      [...rowIds, UNKNOWN],
+    ];
+    const before = sim.truth.submissions().length;
+    for (const from of [store, bare]) {
+      await expect(submit([{ projectId, traceId, rowIds }], from)).rejects.toBeInstanceOf(GuardError);
+      await lookup([{ projectId, traceId }], from);
+      for (const some of wrong) {
+        await expect(submit([{ projectId, traceId, rowIds: some }], from)).rejects.toBeInstanceOf(GuardError);
+      }
+    }
+    expect(sim.truth.submissions()).toHaveLength(before);
+    expect(sim.truth.rowsOf(traceId).every(({ live }) => live)).toBe(true);
+  });
+
+  test('P13: a row that joined the trace after the look-up makes the next look-up ask for a new order', async () => {
+    const made = person('chat', 'joins');
+    const [ref] = refsOf(made.refs, (await lookup(made.refs)).rows);
+    if (ref === undefined) throw new Error('nothing was found');
+    await insert(sim, made.projectId, [{ id: 'late-row', span_id: 'late-span', root_span_id: ref.traceId }]);
+    const again = await lookup([ref]);
+    await expect(submit([ref])).rejects.toBeInstanceOf(GuardError);
+    await submit(refsOf([ref], again.rows));
+    expect(sim.truth.isLive(ref.traceId)).toBe(false);
+    expect(sim.truth.orphans()).toEqual([]);
+  });
+
+  test('a trace with more rows than one call takes goes in several calls, each asked for by itself', async () => {
+    const made = person('chat', 'huge', { tracesPerPerson: 1, spansPerTrace: 1201 });
+    const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+    let asked = 0;
+    const lastWord = (): Promise<void> => {
+      asked += 1;
+      return Promise.resolve();
+    };
+    await store.submit({ projectId: made.projectId, traces: refs, lastWord, progress: idle });
+    const sizes = sim.truth
+      .submissions()
+      .filter(({ ids }) => ids.some((id) => made.all.includes(id)))
+      .map(({ ids }) => ids.length);
+    expect(sizes).toEqual([500, 500, 201]);
+    expect(asked).toBe(3);
+    expect(sim.truth.isLive(made.traceIds[0] ?? '')).toBe(false);
+  });
+
+  test.each(['bare', 'metadata', 'trace'] as const)(
+    'P4: a row that a late merge revives (%s) is a survivor of the trace it came from',
+    async (form) => {
+      const name = `zombie-${form}`;
+      const made = person('chat', name);
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ lateMerges: { count: 1, delayMs: 10 * DAY_MS, form } });
+      await submit(refs);
+      expect((await lookup(refs)).rows).toEqual([]);
+      sim.advance(11 * DAY_MS);
+      const { rows } = await lookup(refs);
+      expect(rows).toHaveLength(1);
+      const traceId = rows[0]?.traceId ?? '';
+      expect(made.traceIds).toContain(traceId);
+      const byPerson = await Promise.all([0, 1].map((index) => find(index, [name])));
+      for (const read of byPerson) expect(read.rows).toHaveLength(form === 'metadata' ? 1 : 0);
+      await submit(
+        refsOf(
+          refs.filter((ref) => ref.traceId === traceId),
+          rows,
+        ),
+      );
+      expect((await lookup(refs)).rows).toEqual([]);
+      expect(made.traceIds.some((id) => sim.truth.isLive(id))).toBe(false);
+    },
+  );
+
+  test('P14: a row id that now stands in another trace is no survivor of the first', async () => {
+    const made = person('chat', 'moved');
+    const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+    await submit(refs);
+    const id = made.all[0] ?? '';
+    await insert(sim, made.projectId, [
+      { id, span_id: 's', root_span_id: 'elsewhere', metadata: { user_id: 'stranger' } },
+    ]);
+    const read = await lookup(refs);
+    expect(read.rows).toEqual([]);
+    expect(read.controlsSeen).toEqual(controls.map(() => true));
+    expect(sim.truth.isRowLive(id)).toBe(true);
+  });
+
+  test('what the official SDK writes is erased, and its late update and feedback are caught', async () => {
+    const state = await sdkState(sim);
+    const logger = initLogger({ projectName: 'sdk', state, asyncFlush: true });
+    const ids = await logger.traced(
+      async (root) => {
+        root.log({ input: 'hello', metadata: { user_id: 'sdk-user' } });
+        const child = root.startSpan({ name: 'model', type: 'llm' });
+        child.log({ output: 'hello!' });
+        child.end();
+        return { root: root.id, child: child.id, trace: root.rootSpanId, exported: await root.export() };
+      },
+      { name: 'answer' },
+    );
+    logger.logFeedback({ id: ids.root, scores: { good: 1 }, comment: 'well done' });
+    await logger.flush();
+    const mine = connectSim({ projects: ['sdk'] });
+    const scope = await mine.projects(idle);
+    const finder = mine.finders[0];
+    if (finder === undefined) throw new Error('no finder');
+    const found = await finder.find({
+      projects: scope,
+      terms: terms('sdk-user'),
+      window,
+      controls: [],
+      progress: idle,
+    });
+    expect(tracesOf(found.rows)).toEqual([ids.trace]);
+    const traces = [{ projectId: scope[0]?.id ?? '', traceId: ids.trace }];
+    const whole = await lookup(traces, mine, { controls: [] });
+    // Two spans and the comment.
+    expect(whole.rows).toHaveLength(3);
+    const refs = refsOf(traces, whole.rows);
+    await submit(refs, mine);
+    expect((await lookup(refs, mine, { controls: [] })).rows).toEqual([]);
+    updateSpan({ exported: ids.exported, output: 'a late thought', state });
+    logger.logFeedback({ id: ids.child, scores: { good: 0 } });
+    await logger.flush();
+    await state.bgLogger().flush();
+    const zombies = await lookup(refs, mine, { controls: [] });
+    expect(rowsOf(zombies.rows)).toEqual([ids.root, ids.child].sort());
+    expect(tracesOf(zombies.rows)).toEqual([ids.trace]);
+    await submit(refsOf(refs, zombies.rows), mine);
+    expect(sim.truth.isLive(ids.trace)).toBe(false);
+  });
+
+  // ---------------------------------------------------------------------------------------------- reads that prove nothing
+
+  test('P3: a read that has not caught up with what was written counts only once it has', async () => {
+    const own = await startBraintrustSimulator({ clock, limits: false });
+    try {
+      const [made] = own.seedPeople({ project: 'p', people: ['lag'], tracesPerPerson: 1 });
+      const mine = connect(own.url, clock, { apiKey: own.apiKey });
+      await mine.projects(idle);
+      const traces = [{ projectId: made?.projectId ?? '', traceId: made?.traceIds[0] ?? '' }];
+      const refs = refsOf(traces, (await lookup(traces, mine, { controls: [] })).rows);
+      await submit(refs, mine);
+      own.habits.set({ freshnessLagMs: DAY_MS });
+      expect((await lookup(refs, mine, { controls: [] })).inconclusive).toMatch(/latest writes/);
+      own.advance(2 * DAY_MS);
+      const after = await lookup(refs, mine, { controls: [] });
+      expect(after.inconclusive).toBeUndefined();
+      expect(after.rows).toEqual([]);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('a lag that passes by itself is waited for', async () => {
+    const made = person('chat', 'waits');
+    let left = 3;
+    const lagging = through(
+      (body) => body,
+      (answer) => {
+        left -= 1;
+        const state = { last_considered_xact_id: '2', last_processed_xact_id: left >= 0 ? '1' : '2' };
+        return { ...answer, freshness_state: state };
+      },
+    );
+    const began = virtualNow(clock);
+    const read = await find(1, ['waits'], lagging);
+    expect(read.inconclusive).toBeUndefined();
+    expect(tracesOf(read.rows)).toEqual([...made.traceIds].sort());
+    expect(read.report.calls).toBeGreaterThanOrEqual(4);
+    expect(virtualNow(clock) - began).toBeGreaterThanOrEqual(7000);
+  });
+
+  test.each([
+    [{ freshnessAbsent: true }, /does not say/],
+    [{ realtimeExhausted: true }, /gave up/],
+    [{ realtimeDisabled: true }, /switched off/],
+  ])('P3: an answer that does not prove to be fresh makes every read inconclusive (%o)', async (habit, why) => {
+    const made = person('chat', 'unfresh');
+    sim.habits.set(habit);
+    const located = store.locate({ ids: [UNKNOWN], projects, window, controls, progress: idle });
+    for (const read of await Promise.all([find(0, ['unfresh']), find(1, ['unfresh']), lookup(made.refs), located])) {
+      expect(read.inconclusive).toMatch(why);
+      expect(read.inconclusive).not.toContain(made.projectId);
+    }
+  });
+
+  test('P20: a shared read that proves nothing proves nothing for everybody who shared it', async () => {
+    const names = ['pair-1', 'pair-2'];
+    const made = names.map((name) => person('chat', name));
+    sim.habits.set({ freshnessAbsent: true });
+    const [finder] = store.finders;
+    if (finder === undefined || store.board === undefined) throw new Error('nothing is shared');
+    const { board } = store;
+    const steps = names.map(() => (): void => undefined);
+    const leave = await Promise.all(steps.map((progress) => board(progress)));
+    const found = await Promise.all(
+      steps.map((progress, at) => finder.find({ projects, window, controls, terms: terms(names[at] ?? ''), progress })),
+    );
+    const looked = await Promise.all(steps.map((progress, at) => lookup(made[at]?.refs ?? [], store, { progress })));
+    for (const done of leave) done();
+    for (const reads of [found, looked]) {
+      expect(reads.map(({ report }) => report.people)).toEqual([2, 2]);
+      for (const read of reads) expect(read.inconclusive).toMatch(/latest writes/);
+    }
+  });
+
+  test('P3: an ignored filter is contract-broken, never somebody’s traces', async () => {
+    const made = person('chat', 'ignored');
+    sim.habits.set({ filterIgnored: true });
+    for (const attempt of [
+      () => find(0, ['ignored']),
+      () => find(1, ['ignored']),
+      () => lookup(made.refs),
+      () => store.locate({ ids: [UNKNOWN], projects, window, controls, progress: idle }),
+    ]) {
+      expect((await failure(attempt())).reason).toBe('contract-broken');
+    }
+  });
+
+  test.each(['all', 'filter', 'person', 'ids'] as const)('P6: a blind read (%s) sees no controls', async (what) => {
+    const made = person('chat', 'unseen');
+    sim.habits.set({ blind: { what } });
+    const reads = [
+      ...(what === 'ids' ? [] : [await find(0, ['unseen']), await find(1, ['unseen'])]),
+      ...(what === 'person' ? [] : [await lookup(made.refs)]),
+    ];
+    for (const read of reads) expect(read.controlsSeen).toEqual(controls.map(() => false));
+  });
+
+  test.each([
+    { htmlErrors: { status: 200 } },
+    { truncateBody: {} },
+    { missingFields: ['data'] },
+    { missingFields: ['id'] },
+  ])('P3: HTML, cut bodies and missing fields are never "not found" (%o)', async (habit) => {
+    sim.habits.set(habit);
+    const error = await failure(find(0, ['nobody']));
+    expect(['contract-broken', 'unreachable']).toContain(error.reason);
+  });
+
+  test('fields that the vendor adds and rows that come twice change nothing', async () => {
+    const made = person('chat', 'extra');
+    sim.habits.set({ extraFields: true, repeatedRows: true });
+    for (const index of [0, 1]) expect((await find(index, ['extra'])).rows).toHaveLength(6);
+    expect((await lookup(made.refs)).rows).toHaveLength(6);
+  });
+
+  test('queries by id stay within what the engine prunes by, and all others are bounded in time', async () => {
+    const made = person('chat', 'bounded');
+    sim.habits.set({ unboundedTimesOut: true });
+    const read = await lookup(refsOf(made.refs, (await lookup(made.refs)).rows));
+    expect(read.rows).toHaveLength(6);
+    for (const index of [0, 1]) expect((await find(index, ['bounded'])).rows).toHaveLength(6);
+    const located = await store.locate({ ids: [UNKNOWN], projects, window, controls, progress: idle });
+    expect(located.controlsSeen).toEqual(controls.map(() => true));
+  });
+
+  test('P31: no error, log line or advice holds an id, a value or the store’s words', async () => {
+    const lines: string[] = [];
+    const loud = connectSim({ log: (fields, message) => lines.push(JSON.stringify([fields, message])) });
+    const canary = 'canary-7f3e9d';
+    const texts: string[] = [];
+    for (const status of [400, 403, 404, 500]) {
+      sim.habits.set({ serverErrors: { status } });
+      const error = await failure(find(0, [canary], loud));
+      texts.push(error.message, error.advice ?? '', error.stack ?? '');
+    }
+    for (const text of [...lines, ...texts]) {
+      expect(text).not.toContain(canary);
+      expect(text).not.toContain(projects[0]?.id);
+    }
+    expect(lines.length).toBeGreaterThan(3);
+  });
+
+  // ---------------------------------------------------------------------------------------------- servers of other manners
+
+  /** A connection whose queries and answers pass through other hands. */
+  function through(
+    change: (body: BtqlBody) => BtqlBody | Response,
+    back: (answer: BtqlAnswer, body: BtqlBody) => BtqlAnswer = (answer) => answer,
+    given: Given = {},
+  ): TraceStore {
+    const config = configOf(sim.url, { apiKey: sim.apiKey, ...given });
+    const passed: typeof fetch = async (input, init) => {
+      if (!(input as string).endsWith('/btql')) return fetch(input, init);
+      const body = JSON.parse(init?.body as string) as BtqlBody;
+      const changed = change(body);
+      if (changed instanceof Response) return changed;
+      const response = await fetch(input, { ...init, body: JSON.stringify(changed) });
+      return Response.json(back((await response.json()) as BtqlAnswer, body), { headers: response.headers });
+    };
+    return openStore('test', config, { clock, fetch: passed });
+  }
+
+  test('P28: a server that serves fewer rows than asked for, and does not say so, loses none', async () => {
+    const made = person('chat', 'capped', { tracesPerPerson: 40 });
+    const capped = through(
+      (body) => ({ ...body, query: { ...body.query, limit: Math.min(body.query.limit, 50) } }),
+      (answer) => ({ ...answer, cursor: null }),
+    );
+    for (const index of [0, 1])
+      expect(tracesOf((await find(index, ['capped'], capped)).rows)).toEqual([...made.traceIds].sort());
+    expect(rowsOf((await lookup(made.refs, capped)).rows)).toEqual(made.all);
+  });
+
+  test('P28: a server that hands out a cursor with the last page too is read once', async () => {
+    const made = person('chat', 'cursors', { tracesPerPerson: 4 });
+    const generous = through(
+      (body) => {
+        if (body.query.cursor !== 'end') return body;
+        return Response.json({
+          data: [],
+          cursor: null,
+          freshness_state: { last_considered_xact_id: '1', last_processed_xact_id: '1' },
+        });
+      },
+      (answer) => ({ ...answer, cursor: answer.cursor ?? 'end' }),
+    );
+    for (const index of [0, 1]) {
+      const { rows, report } = await find(index, ['cursors'], generous);
+      expect(tracesOf(rows)).toEqual([...made.traceIds].sort());
+      expect(report.calls).toBeLessThan(8);
+    }
+  });
+
+  test('P28: more traces of one moment than a page holds are read by cursors', async () => {
+    const made = person('chat', 'moment', { tracesPerPerson: 35, atMs: T0 - DAY_MS });
+    const { rows } = await find(1, ['moment'], connectSim({ pageSize: 10 }));
+    expect(tracesOf(rows)).toEqual([...made.traceIds].sort());
+  });
+
+  test('P10: a query that takes too long is cut by time, without a gap', async () => {
+    const old = person('chat', 'slow', { atMs: T0 - 300 * DAY_MS });
+    const recent = person('chat', 'slow', { atMs: T0 - DAY_MS });
+    const windows: [number, number][] = [];
+    const slow = through((body) => {
+      const bounds = (body.query.filter.children ?? []).filter(({ left }) => left?.name[0] === 'created');
+      const [fromMs = 0, toMs = 0] = bounds.map(({ right }) => Date.parse(right?.value ?? ''));
+      if (fromMs === 0 && toMs > T0 - 100 * DAY_MS) return new Response('query timed out', { status: 504 });
+      windows.push([fromMs, toMs]);
+      return body;
+    });
+    for (const index of [0, 1]) {
+      windows.length = 0;
+      const { rows, controlsSeen } = await find(index, ['slow'], slow);
+      expect(tracesOf(rows)).toEqual([...old.traceIds, ...recent.traceIds].sort());
+      expect(controlsSeen).toEqual(controls.map(() => true));
+      windows.sort(([a], [b]) => a - b);
+      expect(windows[0]?.[0]).toBe(window.fromMs);
+      expect(windows.at(-1)?.[1]).toBe(window.toMs);
+      for (const [at, [fromMs]] of windows.entries()) if (at > 0) expect(fromMs).toBe(windows[at - 1]?.[1]);
+    }
+  });
+
+  test('a store that is down is not asked for ever smaller windows', async () => {
+    let asked = 0;
+    const down = through(() => {
+      asked += 1;
+      return new Response('no', { status: 500 });
+    });
+    expect(await failure(find(0, ['x'], down))).toMatchObject({ reason: 'unreachable', status: 500 });
+    // Six windows, one within the other, each asked for three times.
+    expect(asked).toBe(18);
+  });
+
+  test('P31: warnings of the store are kept by code, those about the form of a query are not', async () => {
+    const warned = through(
+      (body) => body,
+      (answer) => ({
+        ...answer,
+        warnings: [
+          { code: 'partial_scan', message: 'user u_1', stage: 'execute' },
+          { code: 'user u_1', message: '', stage: 'execute' },
+          { code: 'missing_range_filter', message: '', stage: 'lint' },
+        ],
+      }),
+    );
+    const { report } = await find(0, ['x'], warned);
+    expect(report.warnings).toEqual(['partial_scan', 'unnamed']);
+  });
+
+  test('P19: the queries name projects by id and hold values as literals of their own', async () => {
+    const bodies: BtqlBody[] = [];
+    const seen = through((body) => {
+      bodies.push(body);
+      return body;
+    });
+    await find(0, ["x' or 1=1"], seen);
+    await find(1, ['x'], seen);
+    for (const body of bodies) {
+      expect(body).toMatchObject({
+        fmt: 'json',
+        brainstore_realtime: true,
+        query: { limit: 1000, preview_length: -1 },
+      });
+      expect(body).not.toHaveProperty('relaxed_search_mode');
+      expect(typeof body.query).toBe('object');
+      expect(JSON.stringify(body.query.select)).not.toMatch(/input|output|"star"/);
+    }
+  });
+
+  // ---------------------------------------------------------------------------------------------- deletes that go wrong
+
+  test('P2: an answer that does not name every row is contract-broken', async () => {
+    const made = person('chat', 'fewer');
+    const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+    sim.habits.set({ rowIds: 'fewer' });
+    expect((await failure(submit(refs))).reason).toBe('contract-broken');
+  });
+
+  test('P19: an answer that names rows which were not sent switches the deletes of the connection off', async () => {
+    const made = person('chat', 'more');
+    const own = connectSim();
+    const refs = refsOf(made.refs, (await lookup(made.refs, own)).rows);
+    sim.habits.set({ rowIds: 'other' });
+    expect((await failure(submit(refs, own))).reason).toBe('rejected');
+    sim.habits.reset();
+    const others = person('chat', 'after');
+    const next = refsOf(others.refs, (await lookup(others.refs, own)).rows);
+    const before = sim.truth.submissions().length;
+    const error = await failure(submit(next, own));
+    expect(error.advice).toContain('switched off');
+    expect(sim.truth.submissions()).toHaveLength(before);
+    expect(others.traceIds.every((id) => sim.truth.isLive(id))).toBe(true);
+  });
+
+  test('P13: a refused batch is refused as a whole, and the layer above finds the trace that the store does not take', async () => {
+    const made = person('chat', 'refused', { tracesPerPerson: 4 });
+    const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+    sim.habits.set({ rejectBatchWith: { ids: [made.rowIds[2]?.[1] ?? ''] } });
+    const receipt = await submit(refs);
+    expect(receipt.refused).toEqual([made.traceIds[2]]);
+    expect(sim.truth.rowsOf(made.traceIds[2] ?? '').every(({ live }) => live)).toBe(true);
+    expect(sim.truth.isLive(made.traceIds[0] ?? '')).toBe(false);
+    expect(sim.truth.orphans().filter(({ traceId }) => made.traceIds.includes(traceId))).toEqual([]);
+  });
+
+  test('P27: the last word comes after everything else and stops the call', async () => {
+    const made = person('chat', 'held');
+    const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+    const before = sim.truth.submissions().length;
+    const lastWord = (): Promise<void> => Promise.reject(new Error('held'));
+    const order = { projectId: made.projectId, traces: refs, lastWord, progress: idle };
+    await expect(store.submit(order)).rejects.toThrow('held');
+    expect(sim.truth.submissions()).toHaveLength(before);
+    expect(made.traceIds.every((id) => sim.truth.isLive(id))).toBe(true);
+  });
+
+  // ---------------------------------------------------------------------------------------------- ids, controls, copies
+
+  test('P11, P16: known ids are told apart by looking', async () => {
+    const [seeded] = sim.seed({ project: 'chat', traces: [{ spans: [{ metadata: { user_id: 'known' } }, {}] }] });
+    const dataset = sim.createContainer('chat', 'dataset', 'some');
+    if (seeded === undefined) throw new Error('nothing was seeded');
+    const [row = ''] = seeded.rowIds;
+    const span = seeded.spanIds[1] ?? '';
+    const project = sim.project('agent').id;
+    const ids = [seeded.traceId, row, span, project, dataset.id, UNKNOWN, 'any text'];
+    const located = await store.locate({ ids, projects, window, controls, progress: idle });
+    expect(located.controlsSeen).toEqual(controls.map(() => true));
+    expect(tracesOf(located.rows)).toEqual([seeded.traceId]);
+    expect(rowsOf(located.rows)).toEqual([...seeded.rowIds].sort());
+    expect([...located.wrongKind]).toEqual([
+      [project, 'project'],
+      [span, 'span'],
+      [dataset.id, 'dataset'],
+    ]);
+    expect(store.normaliseId(' any text ')).toBe('any text');
+    for (const bad of ['', ' ', 'a\nb', 'x'.repeat(257)]) expect(store.normaliseId(bad)).toBeNull();
+  });
+
+  test('P11: an id in a project outside the configured scope is found there, not called absent', async () => {
+    const made = person('agent', 'outside');
+    const narrow = connectSim({ projects: ['chat'] });
+    const scope = await narrow.projects(idle);
+    const located = await narrow.locate({
+      ids: made.traceIds,
+      projects: scope,
+      window,
+      controls: controls.filter(({ projectId }) => projectId === scope[0]?.id),
+      progress: idle,
+    });
+    expect(tracesOf(located.rows)).toEqual([...made.traceIds].sort());
+    expect(located.rows.every(({ projectId }) => projectId === made.projectId)).toBe(true);
+  });
+
+  test('P6, P7: controls are live rows of others, oldest first, and silent projects are named', async () => {
+    const own = await startBraintrustSimulator({ clock });
+    try {
+      own.seedPeople({ project: 'busy', people: ['subject'], tracesPerPerson: 30 });
+      own.seedPeople({ project: 'busy', people: ['late'], tracesPerPerson: 3, atMs: T0 - 1000 });
+      own.seed({ project: 'mute', traces: [{ spans: [{ input: 'x' }] }] });
+      own.createProject({ name: 'empty' });
+      const mine = connect(own.url, clock, { apiKey: own.apiKey, pageSize: 50 });
+      const all = await mine.projects(idle);
+      const found = await mine.controls({
+        projects: all,
+        terms: terms('x'),
+        window,
+        want: 2,
+        exclude: (row) => row.persons.some(({ text }) => text === 'subject'),
+        progress: idle,
+      });
+      expect(found.controls.map(({ value }) => value.text)).toEqual(['late', 'late']);
+      const named = new Map(all.map(({ id, name }) => [id, name]));
+      expect(found.silent.map(({ projectId, holdsRuns }) => [named.get(projectId), holdsRuns]).sort()).toEqual([
+        ['empty', false],
+        ['mute', true],
+      ]);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('P22: copies made from the traces are found before the delete, and told apart', async () => {
+    const state = await sdkState(sim);
+    const logger = initLogger({ projectName: 'copied', state, asyncFlush: true });
+    const file = new Attachment({ data: new Blob(['secret']), filename: 'face.png', contentType: 'image/png', state });
+    const ids = await logger.traced(async (root) => {
+      root.log({ input: { picture: [file] }, metadata: { user_id: 'copied-user' } });
+      return { root: root.id, trace: root.rootSpanId };
+    });
+    await logger.flush();
+    const projectId = sim.project('copied').id;
+    const dataset = initDataset({ project: 'copied', dataset: 'golden', state });
+    dataset.insert({ id: 'd-1', input: 'x', metadata: { user_id: 'copied-user' } });
+    dataset.insert({ id: 'd-2', input: 'y', metadata: { user_id: 'somebody' } });
+    await dataset.flush();
+    const datasetId = await dataset.id;
+    const experiment = initExperiment('copied', { experiment: 'eval', state });
+    experiment.log({ id: 'e-1', input: 'x', output: 'y', scores: {}, metadata: { user_id: 'copied-user' } });
+    await experiment.flush();
+    const experimentId = await experiment.id;
+    const { id: madeId } = sim.createContainer('copied', 'dataset', 'made');
+    sim.seed({
+      project: 'copied',
+      into: { type: 'dataset', name: 'made' },
+      traces: [
+        {
+          spans: [
+            {
+              id: 'd-3',
+              fields: {
+                dataset_id: madeId,
+                origin: { object_type: 'project_logs', object_id: projectId, id: ids.root },
+              },
+            },
+          ],
+        },
+      ],
+    });
+    sim.addAutomation('copied', 'export', { event_type: 'btql_export' });
+    sim.addAutomation('copied', 'hook', { event_type: 'logs', action: { type: 'webhook' } });
+    sim.addAutomation('agent', 'elsewhere', { event_type: 'btql_export' });
+
+    const mine = connectSim({ projects: ['copied'] });
+    const scope = await mine.projects(idle);
+    const finder = mine.finders[0];
+    const found = await finder?.find({
+      projects: scope,
+      terms: terms('copied-user'),
+      window,
+      controls: [],
+      progress: idle,
+    });
+    expect(found?.loose?.map(({ kind, id }) => `${kind} ${id}`).sort()).toEqual([
+      `datasets ${datasetId}/d-1`,
+      `experiments ${experimentId}/e-1`,
+    ]);
+    const traces = [{ projectId, traceId: ids.trace }];
+    const { rows } = await lookup(traces, mine, { controls: [] });
+    const copies = await mine.copies(traces, rows, idle);
+    expect(copies.copies.map(({ kind }) => kind).sort()).toEqual(['attachments', 'datasets', 'row-history']);
+    expect(copies.copies.find(({ kind }) => kind === 'datasets')?.id).toBe(`${madeId}/d-3`);
+    expect(copies.copies.find(({ kind }) => kind === 'attachments')?.id).toBe(file.reference.key);
+    expect(copies.outOfReach).toEqual([{ kind: 'cloud-exports', count: 1, traceIds: [ids.trace] }]);
+    expect(copies.notExamined.map(({ kind }) => kind)).toEqual(['webhooks']);
+    expect(JSON.stringify(copies)).not.toContain('face.png');
+
+    await submit(refsOf(traces, rows), mine);
+    const { left } = await mine.lookupCopies(copies.copies, idle);
+    expect(left.map(({ kind }) => kind).sort()).toEqual(['attachments', 'datasets', 'row-history']);
+    expect(sim.truth.isRowLive('d-2', datasetId)).toBe(true);
+  });
+
+  test('row history that a server does not show any more is not reported as left', async () => {
+    const [project] = projects;
+    const copies = [{ kind: 'row-history', id: `${project?.id ?? ''}/1/${UNKNOWN}`, traceId: UNKNOWN }];
+    expect((await store.lookupCopies(copies, idle)).left).toEqual([]);
+  });
+
+  test('kinds of copies that the config leaves out are not looked for, and the traits say so', async () => {
+    const lean = connectSim({ copies: [] });
+    const examined = lean.traits.copyMap.filter((copy) => copy.examined).map(({ kind }) => kind);
+    expect(examined).toEqual(['row-history', 'comments', 'cloud-exports', 'webhooks', 'async-query-results']);
+    await lean.projects(idle);
+    expect(await calls(() => find(0, ['x'], lean), '/v1/dataset')).toBe(0);
+  });
+
+  // ---------------------------------------------------------------------------------------------- the connection
+
+  test('a burst of false 401s is trouble that passes, and one that lasts is a wrong key', async () => {
+    const own = connectSim();
+    await own.projects(idle);
+    sim.habits.set({ false401: { forMs: 60 * MINUTE_MS } });
+    expect(await failure(find(0, ['x'], own))).toMatchObject({ reason: 'unreachable', status: 401, transient: true });
+    sim.advance(3 * MINUTE_MS);
+    await new Promise((resolve) => setTimeout(resolve, (3 * MINUTE_MS) / SPEED));
+    expect((await failure(find(0, ['x'], own))).reason).toBe('denied');
+    sim.habits.reset();
+    expect((await find(0, ['x'], own)).rows).toEqual([]);
+  });
+
+  test('a wrong key is denied at once', async () => {
+    const error = await failure(connectSim({ apiKey: 'wrong' }).projects(idle));
+    expect(error).toMatchObject({ reason: 'denied', route: 'POST /api/apikey/login' });
+  });
+
+  test('a key of several organizations runs only where one is named; the data plane is what login tells', async () => {
+    const own = await startBraintrustSimulator({ clock, organisations: ['One', 'Two'], dataPlane: 'separate' });
+    try {
+      own.createProject({ name: 'here', organisation: 'Two' });
+      own.createProject({ name: 'there', organisation: 'One' });
+      const open = (organization?: string) =>
+        connect(own.url, clock, { apiKey: own.apiKey, ...(organization === undefined ? {} : { organization }) });
+      expect(await failure(open().projects(idle))).toMatchObject({
+        reason: 'rejected',
+        advice: expect.stringContaining('organization'),
+      });
+      expect((await failure(open('Three').projects(idle))).reason).toBe('denied');
+      expect((await open('Two').projects(idle)).map(({ name }) => name)).toEqual(['here']);
+      expect(own.ledger.entries.filter(({ route }) => route === '/api/apikey/login')).toHaveLength(3);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('the published rate limit is never met, however many steps ask', async () => {
+    const own = await startBraintrustSimulator({ clock });
+    try {
+      own.seedPeople({ project: 'p', people: ['a', 'b', 'c'], tracesPerPerson: 2 });
+      const mine = connect(own.url, clock, { apiKey: own.apiKey, btqlPerMinute: 15 });
+      const scope = await mine.projects(idle);
+      const query = { projects: scope, terms: terms('a'), window, controls: [] };
+      await Promise.all(
+        Array.from({ length: 40 }, async () => {
+          const read = await mine.finders[0]?.find({ ...query, progress: () => undefined });
+          expect(read?.rows).toHaveLength(6);
+        }),
+      );
+      expect(own.ledger.count({ status: 429 })).toBe(0);
+      expect(own.ledger.count({ route: '/btql', status: 200 })).toBe(40);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('doctor: what a connection sees, and what it must know', async () => {
+    const own = await startBraintrustSimulator({ clock });
+    try {
+      own.seedPeople({ project: 'p', people: ['a'], tracesPerPerson: 2, atMs: T0 - 1000 });
+      own.seed({ project: 'p', traces: [{ spans: [{ input: 'x', created: T0 - 1000 }] }] });
+      const items = await connect(own.url, clock, { apiKey: own.apiKey }).check();
+      expect(items.map(({ name, level }) => `${name} ${level}`)).toEqual([
+        'login ok',
+        'projects ok',
+        'identifiers warning',
+        'datasets ok',
+        'experiments ok',
+        'right to delete warning',
+        'clock ok',
+      ]);
+      expect(items[2]?.text).toContain('1 of the 3 latest');
+      const denied = await connect(own.url, clock, { apiKey: 'wrong' }).check();
+      expect(denied).toEqual([expect.objectContaining({ name: 'login', level: 'problem' })]);
+      own.habits.set({ dateSkewMs: 5 * MINUTE_MS });
+      const skewed = await connect(own.url, clock, { apiKey: own.apiKey }).check();
+      expect(skewed).toContainEqual(expect.objectContaining({ name: 'clock', level: 'warning' }));
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('doctor: a project without live reads is a problem', async () => {
+    const own = await startBraintrustSimulator({ clock });
+    try {
+      own.createProject({ name: 'still', settings: { disable_realtime_queries: true } });
+      const items = await connect(own.url, clock, { apiKey: own.apiKey }).check();
+      expect(items).toContainEqual(expect.objectContaining({ name: 'projects', level: 'problem' }));
+    } finally {
+      await own.close();
+    }
+  });
+});
+
+describe('the connection in the config', () => {
+  const minimal = { store: 'braintrust', apiKey: 'k', identifiers: { user_id: ['metadata.user_id'] } } as const;
+  const problems = (over: Record<string, unknown>): string[] => {
+    const result = braintrustConnectionSchema.safeParse({ ...minimal, ...over });
+    return result.success ? [] : result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
+  };
+
+  test('has defaults for the hosted service', () => {
+    const config = braintrustConnectionSchema.parse(minimal);
+    expect(config).toMatchObject({
+      appUrl: 'https://www.braintrust.dev',
+      accept: [],
+      btqlPerMinute: 15,
+      pageSize: 1000,
+      copies: ['datasets', 'experiments', 'attachments'],
+    });
+    expect(config.apiUrl).toBeUndefined();
+    const { rhythm, deletesBy, mostIdsPerDelete } = connect('http://127.0.0.1:1', null).traits;
+    expect(rhythm).toEqual({ kind: 'continuous', settleMs: 2 * MINUTE_MS, spreadMs: 10 * MINUTE_MS });
+    expect([deletesBy, mostIdsPerDelete]).toEqual(['row', 500]);
+  });
+
+  test('P25: every problem names its path', () => {
+    expect(problems({ identifiers: { user_id: ['tags'] } })[0]).toMatch(/^identifiers\.user_id\.0: .*tags/);
+    for (const bad of ['metadata', 'metadata.', 'metadata..a', 'user_id', 'metadata.a.', 'metadata. a']) {
+      expect(problems({ identifiers: { user_id: [bad] } })).toHaveLength(1);
+    }
+    expect(problems({ identifiers: { user_id: ['metadata.a b.c-d'] } })).toEqual([]);
+    expect(problems({ accept: ['row-history', 'nothing'] })[0]).toMatch(/^accept\.1: .*row-history/);
+    expect(problems({ apiUrl: 'http://example.test' })[0]).toMatch(/^apiUrl: .*https/);
+    expect(problems({ copies: ['everything'] })[0]).toMatch(/^copies\.0: /);
+    expect(problems({ apiKey: '', btqlPerMinute: 1, pageSize: 5000, unknown: 1 })).toHaveLength(4);
+  });
+
+  test('P3: real use may only raise the settle time', () => {
+    expect(problems({ settle: '1 min' })[0]).toMatch(/^settle: .*2 min/);
+    expect(problems({ settle: '5 min' })).toEqual([]);
+    expect(problems({ settle: '1 s', appUrl: 'http://127.0.0.1:1' })).toEqual([]);
+    expect(problems({ settle: '1 s', appUrl: 'http://127.0.0.1:1', apiUrl: 'https://api.example.test' })).toHaveLength(
+      1,
+    );
+  });
+
+  test('P34: a control plane on this machine must not lead to a data plane elsewhere', async () => {
+    const server: Server = createServer((_request, response) => {
+      response.setHeader('content-type', 'application/json');
+      response.end(
+        JSON.stringify({ org_info: [{ id: UNKNOWN, name: 'Acme', api_url: 'https://api.braintrust.dev' }] }),
+      );
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const { port } = server.address() as AddressInfo;
+      const error = await failure(connect(`http://127.0.0.1:${port}`, fastClock()).projects(idle));
+      expect(error).toMatchObject({ reason: 'contract-broken', advice: expect.stringContaining('apiUrl') });
+    } finally {
+      await new Promise((resolve) => server.close(resolve));
+    }
+  });
+});

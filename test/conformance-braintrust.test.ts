@@ -1,0 +1,4 @@
+import { braintrust } from './conformance/braintrust.ts';
+import { conformance } from './conformance/suite.ts';
+
+conformance(braintrust);

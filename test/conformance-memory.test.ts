@@ -1,0 +1,4 @@
+import { memory } from './conformance/memory.ts';
+import { conformance } from './conformance/suite.ts';
+
+conformance(memory);
