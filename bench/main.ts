@@ -1,25 +1,47 @@
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
+import { describeCrowd, eraseCrowd } from './crowd.ts';
 import { describePerson, erasePerson } from './person.ts';
 import { describeRatio, measureRatio } from './ratio.ts';
+import { STORE_NAMES, STORES, type StoreName } from './stores.ts';
 import { mib } from './table.ts';
 
 const USAGE = `npm run bench -- [SCENARIO...] [options]
 
-Scenarios (default: all)
-  ordinary   one person, 12 traces of 3 runs, among 30 others
-  large      one person, 30,000 traces of 2 runs; continue-as-new; needs some minutes
-  ratio      many people at once, against workflows with as many activities and timers and nothing in them
+Scenarios, for each store (default: all)
+  ordinary   one person, 12 traces of 3 rows, among 30 others
+  crowd      200 people of one project at the same time, 10 traces of 3 rows each,
+             among as many others; at two speeds of the clock
+  large      one person, 30,000 traces of 2 rows; continue-as-new; takes minutes
+  ratio      many people at once, against workflows with as many activities and
+             timers and nothing in them, by turns on the same server
 
 Options
-  --json FILE     write everything measured to FILE
-  --traces N      traces of the large person (30000)
-  --people N      people of one turn of the ratio (30)
-  --speed N       virtual seconds in a real one, for the large person (7200)
-  --suggest N     events after which the server suggests to continue as new, for the large person (120)
+  --stores LIST     of ${STORE_NAMES.join(', ')} (all)
+  --json FILE       write everything measured to FILE
+  --people N        people of the crowd (200)
+  --traces-each N   traces of each of them (10)
+  --traces N        traces of the large person (30000)
+  --turn N          people of one turn of the ratio (50)
+  --turns N         turns of either side (3)
+  --speeds LIST     virtual seconds in a real one, for the crowd (20,5)
+  --speed N         the same, for the large person (7200)
+  --suggest N       events after which the server suggests to continue as new, for
+                    the large person (120)
 
-No figure of time is asserted. That everything asked for is gone, and nothing else, is.`;
+The engine works in real time, the stores' limits and waits in virtual time. In
+production both are real: as many people arrive in a second as the engine can
+start, and queues form at the limits, where those who wait join each other's
+calls. The faster the clock, the later they arrive for the store and the fewer
+meet: calls counted at any speed above 1 are more than in production, and the
+slower the clock the closer. A clock of thousands, as in the other scenarios,
+says nothing about calls of many people, nor about calls refused for coming too
+fast. LangSmith's week cannot be waited for on a slow clock: for the crowd its
+connection is set to a settle time of an hour or so around one weekend batch.
+
+No figure of time is asserted: other work on the machine spoils it. That
+everything asked for is gone, and nothing else, is.`;
 
 /** Monday 23 November 2026, 08:00 UTC: the weekend is far away. */
 const MONDAY_MORNING = Date.UTC(2026, 10, 23, 8);
@@ -27,9 +49,14 @@ const MONDAY_MORNING = Date.UTC(2026, 10, 23, 8);
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    stores: { type: 'string', default: STORE_NAMES.join(',') },
     json: { type: 'string' },
+    people: { type: 'string', default: '200' },
+    'traces-each': { type: 'string', default: '10' },
     traces: { type: 'string', default: '30000' },
-    people: { type: 'string', default: '30' },
+    turn: { type: 'string', default: '50' },
+    turns: { type: 'string', default: '3' },
+    speeds: { type: 'string', default: '20,5' },
     speed: { type: 'string', default: '7200' },
     suggest: { type: 'string', default: '120' },
     help: { type: 'boolean', default: false },
@@ -40,27 +67,53 @@ function tell(text: string): void {
   process.stderr.write(`bench: ${text}\n`);
 }
 
-const SCENARIOS: Readonly<Record<string, () => Promise<{ readonly report: unknown; readonly text: string }>>> = {
-  ordinary: async () => {
+interface Measured {
+  readonly report: unknown;
+  readonly text: string;
+}
+
+const SCENARIOS: Readonly<Record<string, (store: StoreName) => Promise<Measured>>> = {
+  ordinary: async (store) => {
     const report = await erasePerson({
       traces: 12,
       runsPerTrace: 3,
       others: 30,
       tracesPerOther: 12,
-      setting: { start: MONDAY_MORNING, speed: 150_000 },
+      setting: { store, start: MONDAY_MORNING, speed: 150_000 },
       tell,
     });
     return { report, text: describePerson(report) };
   },
-  large: async () => {
+  crowd: async (store) => {
+    const reports = [];
+    for (const speed of values.speeds.split(',').map(Number)) {
+      const people = Number(values.people);
+      tell(`${speed} virtual seconds in a real one`);
+      reports.push(
+        await eraseCrowd({
+          people,
+          tracesEach: Number(values['traces-each']),
+          runsPerTrace: 3,
+          // A project in use holds far more people than ask to be erased: where a store judges by the size of a project,
+          // this one counts as large.
+          others: Math.max(200, people),
+          setting: { store, start: MONDAY_MORNING, speed },
+          tell,
+        }),
+      );
+    }
+    return { report: reports, text: reports.map(describeCrowd).join('\n\n') };
+  },
+  large: async (store) => {
     const report = await erasePerson({
       traces: Number(values.traces),
       runsPerTrace: 2,
       others: 30,
       tracesPerOther: 20,
       // Monday morning: reading takes days on this clock, and should end before the weekend. At this speed the store's
-      // limits cost less than a millisecond a call.
+      // limits cost little more than a millisecond a call.
       setting: {
+        store,
         start: MONDAY_MORNING,
         speed: Number(values.speed),
         dynamicConfig: { 'limit.historyCount.suggestContinueAsNew': Number(values.suggest) },
@@ -69,18 +122,19 @@ const SCENARIOS: Readonly<Record<string, () => Promise<{ readonly report: unknow
     });
     return { report, text: describePerson(report) };
   },
-  ratio: async () => {
+  ratio: async (store) => {
     const report = await measureRatio({
-      people: Number(values.people),
-      turns: 3,
-      setting: { start: MONDAY_MORNING, speed: 1_000_000 },
+      people: Number(values.turn),
+      turns: Number(values.turns),
+      setting: { store, start: MONDAY_MORNING, speed: 1_000_000 },
       tell,
     });
     return { report, text: describeRatio(report) };
   },
 };
 
-const unknown = positionals.filter((name) => !(name in SCENARIOS));
+const stores = values.stores.split(',').map((name) => name.trim());
+const unknown = [...positionals.filter((name) => !(name in SCENARIOS)), ...stores.filter((name) => !(name in STORES))];
 if (values.help || unknown.length > 0) {
   process.stdout.write(`${USAGE}\n`);
   process.exit(unknown.length > 0 ? 2 : 0);
@@ -96,14 +150,20 @@ const machine = {
 process.stdout.write(
   `${machine.cpu}, ${machine.threads} threads, ${mib(machine.memoryBytes) ?? ''}, Node ${machine.node}, load ${machine.load.toFixed(1)} at the start\n`,
 );
-const reports: Record<string, unknown> = {};
+const reports: Record<string, Record<string, unknown>> = {};
 for (const [name, run] of Object.entries(SCENARIOS)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
-  tell(name);
-  const { report, text } = await run();
-  reports[name] = report;
-  process.stdout.write(`\n${name}\n\n${text}\n`);
-}
-if (values.json !== undefined) {
-  await writeFile(values.json, `${JSON.stringify({ at: new Date().toISOString(), machine, ...reports }, null, 2)}\n`);
+  for (const store of STORE_NAMES.filter((one) => stores.includes(one))) {
+    tell(`${name}, ${store}`);
+    const { report, text } = await run(store);
+    reports[name] = { ...reports[name], [store]: report };
+    process.stdout.write(`\n${name}, load ${(loadavg()[0] ?? 0).toFixed(1)}\n\n${text}\n`);
+    // After each scenario, so that what was measured is not lost with one that fails.
+    if (values.json !== undefined) {
+      await writeFile(
+        values.json,
+        `${JSON.stringify({ at: new Date().toISOString(), machine, ...reports }, null, 2)}\n`,
+      );
+    }
+  }
 }

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { callsByPhase, pacedSeconds, PURPOSES, readsOf, tableOf, type CallTable } from './calls.ts';
+import { callsByPhase, countBy, linesOf, readsOf, refusalsOf, sum, type CallLine } from './calls.ts';
 import { historyOf, type WorkflowFigures } from './history.ts';
-import { leastCalls } from './least.ts';
 import type { Probe } from './process.ts';
 import { Setting, type Costs, type SettingOptions } from './setting.ts';
+import type { StoreName } from './stores.ts';
 import { kib, mib, table, type Cell } from './table.ts';
 
 /** One person among others. */
@@ -17,15 +17,8 @@ export interface PersonOptions {
   readonly tell: (text: string) => void;
 }
 
-/** One line of the comparison with the least possible. */
-export interface CallLine {
-  readonly phase: string;
-  readonly purpose: string;
-  readonly calls: number;
-  readonly least: number;
-}
-
 export interface PersonReport {
+  readonly store: StoreName;
   readonly status: string;
   readonly traces: number;
   readonly runs: number;
@@ -40,6 +33,8 @@ export interface PersonReport {
   readonly routes: Readonly<Record<string, Readonly<Record<string, number>>>>;
   /** Answers that were no success, by status. */
   readonly refusals: Readonly<Record<string, number>>;
+  /** Calls that the store refused for coming too fast, by limit. */
+  readonly tooFast: Readonly<Record<string, number>>;
   /** What the store's limits alone would take in real time, seconds, by phase. */
   readonly pacedSeconds: Readonly<Record<string, number>>;
   readonly troubles: number;
@@ -82,18 +77,26 @@ export async function erasePerson(options: PersonOptions): Promise<PersonReport>
     tell('comparing with the truth');
     await setting.assertGone(gone, kept);
     const lane = Object.values(status.connections)[0];
-    assert.equal(status.status, 'verified');
+    assert.equal(status.status, 'verified', JSON.stringify(status.exceptions));
     assert.equal(lane?.traces.matched, traces);
     assert.equal(lane.traces.verifiedAbsent, traces);
 
     const history = await historyOf(setting.client.temporal, erasure.workflowId);
     const record = await setting.client.report(erasure.requestId);
-    const calls = callsByPhase(await setting.ledger(), history.activities, (ms) => setting.realMs(ms));
-    const controls = Math.max(...readsOf(record).map(({ report: read }) => read.controlsAsked));
-    const least = leastCalls({ traces, runsPerTrace, controls, runsPerControl: runsPerTrace });
-    const lines = linesOf(tableOf(calls, record), least);
+    const ledger = await setting.ledger();
+    const calls = callsByPhase(ledger, history.activities, (ms) => setting.realMs(ms));
+    const controls = Math.max(...readsOf(record).map(({ read }) => read.controlsAsked));
+    const least = setting.store.least({
+      people: 1,
+      tracesEach: traces,
+      runsPerTrace,
+      controls,
+      otherTraces: kept.length,
+    });
+    const lines = linesOf(setting.store, ledger, [record], least);
     const phases = [...new Set(calls.map(({ phase }) => phase))];
     report = {
+      store: setting.store.name,
       status: status.status,
       traces,
       runs: traces * runsPerTrace,
@@ -104,13 +107,17 @@ export async function erasePerson(options: PersonOptions): Promise<PersonReport>
       callsTotal: sum(lines.map((line) => line.calls)),
       leastTotal: sum(lines.map((line) => line.least)),
       routes: Object.fromEntries(
-        phases.map((phase) => [phase, countBy(calls.filter((call) => call.phase === phase).map(({ route }) => route))]),
+        phases.map((phase) => [
+          phase,
+          countBy(calls.filter((call) => call.phase === phase).map(({ method, route }) => `${method} ${route}`)),
+        ]),
       ),
       refusals: countBy(
         calls.filter((call) => call.status >= 300 || call.status === 0).map((call) => `${call.status}`),
       ),
+      tooFast: refusalsOf(ledger),
       pacedSeconds: Object.fromEntries(
-        phases.map((phase) => [phase, pacedSeconds(calls.filter((call) => call.phase === phase))]),
+        phases.map((phase) => [phase, setting.store.pacedSeconds(calls.filter((call) => call.phase === phase))]),
       ),
       troubles: Object.values(record.lanes)
         .flatMap(({ entries }) => entries)
@@ -123,16 +130,6 @@ export async function erasePerson(options: PersonOptions): Promise<PersonReport>
     throw error;
   }
   return { ...report, probe: await setting.stop() };
-}
-
-function linesOf(made: CallTable, least: CallTable): CallLine[] {
-  const phases = [...new Set([...least.keys(), ...made.keys()])];
-  return phases.flatMap((phase) =>
-    PURPOSES.flatMap((purpose) => {
-      const line = { calls: made.get(phase)?.get(purpose) ?? 0, least: least.get(phase)?.get(purpose) ?? 0 };
-      return line.calls === 0 && line.least === 0 ? [] : [{ phase, purpose, ...line }];
-    }),
-  );
 }
 
 function secondsByPhase(history: WorkflowFigures): Record<string, number> {
@@ -200,25 +197,16 @@ export function describePerson(report: PersonReport): string {
   );
   const paced = Object.entries(report.pacedSeconds).map(([phase, seconds]) => `${phase} ${Math.round(seconds)} s`);
   return [
-    `${report.status}: ${report.traces} traces, ${report.runs} runs, ${report.wallSeconds.toFixed(1)} s, of which timers ${(sum(history.timersMs) / 1000).toFixed(1)} s`,
+    `${report.store}: ${report.status}, ${report.traces} traces, ${report.runs} runs, ${report.wallSeconds.toFixed(1)} s, of which timers ${(sum(history.timersMs) / 1000).toFixed(1)} s`,
     engine,
     calls,
     routes,
     phases,
     processes,
-    `  answers that were no success: ${JSON.stringify(report.refusals)}; troubles in the record: ${report.troubles}`,
+    `  answers that were no success: ${JSON.stringify(report.refusals)}; refused for coming too fast: ${sum(Object.values(report.tooFast))}; ` +
+      `troubles in the record: ${report.troubles}`,
     `  worker: event loop blocked for ${probe === null ? '-' : Math.round(probe.mostBlockedMs)} ms at most, ` +
       `heap ${mib(probe?.peakHeapBytes ?? null) ?? '-'} at most`,
     `  at the vendor's limits and on a real clock these calls take at least ${Math.round(sum(Object.values(report.pacedSeconds)))} s: ${paced.join(', ')}`,
   ].join('\n\n');
-}
-
-function countBy(names: readonly string[]): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
-  return counts;
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, one) => total + one, 0);
 }

@@ -6,6 +6,7 @@ import type { BareInput } from './bare/workflow.ts';
 import { historyOf, type WorkflowFigures } from './history.ts';
 import { costOf, MeasuredProcess } from './process.ts';
 import { NAMESPACE, Setting, type SettingOptions } from './setting.ts';
+import type { StoreName } from './stores.ts';
 import { table } from './table.ts';
 
 const BARE_WORKER = fileURLToPath(new URL('./bare/worker.ts', import.meta.url));
@@ -29,6 +30,7 @@ export interface Turn {
 }
 
 export interface RatioReport {
+  readonly store: StoreName;
   readonly people: number;
   readonly activities: number;
   readonly timers: number;
@@ -93,6 +95,7 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
     const perSecond = { lethe: rateOf(turns, 'lethe', people), bare: rateOf(turns, 'bare', people) };
     const input = bareInput(figures);
     return {
+      store: setting.store.name,
       people,
       activities: input.activities,
       timers: input.timersMs.length,
@@ -154,7 +157,7 @@ export function describeRatio(report: RatioReport): string {
     (1000 * serverCpuSeconds) / report.people,
   ]);
   return [
-    `${report.people} people at once, each ${report.activities} activities and ${report.timers} timers of ${report.timersMs} ms together`,
+    `${report.store}: ${report.people} people at once, each ${report.activities} activities and ${report.timers} timers of ${report.timersMs} ms together`,
     table(['turn', 's', 'people/s', 'worker CPU ms/person', 'server CPU ms/person'], rows),
     `  Lethe ${report.perSecond.lethe.toFixed(2)} people/s, bare ${report.perSecond.bare.toFixed(2)} people/s: ratio ${report.ratio.toFixed(2)}`,
   ].join('\n\n');

@@ -10,7 +10,6 @@ import { stringify } from 'yaml';
 import { LetheClient } from '../src/client/client.ts';
 import { parseConfig, type ConfigInput } from '../src/config/config.ts';
 import type { ClockSetting } from '../src/erasure/clock.ts';
-import type { Deletion, LedgerEntry, LiveTrace, SeededPerson } from '../src/simulators/langsmith/index.ts';
 import {
   databaseFile,
   ensureNamespace,
@@ -20,28 +19,45 @@ import {
   type LocalServer,
 } from '../src/temporal/server.ts';
 import { costOf, forgetPeak, MeasuredProcess, type Cost, type Probe } from './process.ts';
+import {
+  STORES,
+  type BenchStore,
+  type Entry,
+  type SeedRequest,
+  type SimulatorAddress,
+  type StoreName,
+} from './stores.ts';
 
-const SIMULATOR = fileURLToPath(new URL('../src/simulators/langsmith/main.ts', import.meta.url));
 const WORKER = fileURLToPath(new URL('../src/worker.ts', import.meta.url));
 
-export const CONNECTION = 'langsmith-bench';
+const CONNECTION = 'bench';
 export const NAMESPACE = 'lethe';
 
 /** Real time that starting and seeding take; `begin` waits for its end. */
 const SET_UP_MS = 12_000;
 
-interface SimulatorAddress {
-  readonly url: string;
-  readonly apiKey: string;
+/** A person whose traces were seeded. */
+export interface SeededPerson {
+  readonly value: string;
+  readonly traceIds: readonly string[];
 }
 
 export interface SettingOptions {
+  readonly store: StoreName;
   /** Virtual milliseconds per real one. */
   readonly speed: number;
   /** What the virtual clock shows when the work begins, epoch milliseconds. */
   readonly start: number;
   /** Of the Temporal server. */
   readonly dynamicConfig?: Readonly<Record<string, unknown>>;
+  /**
+   * People expected to wait for the same window, as in the config.
+   *
+   * @default 1: nobody is spread over time, which would measure the spreading.
+   */
+  readonly expectedPeople?: number;
+  /** What the connection says besides what it always says. */
+  readonly connection?: object;
 }
 
 /** What every process of a setting cost until now. */
@@ -56,6 +72,7 @@ export interface Costs {
  * simulated store, a worker. This process only asks and counts.
  */
 export class Setting {
+  readonly store: BenchStore;
   readonly client: LetheClient;
   readonly clock: ClockSetting;
   readonly server: LocalServer;
@@ -65,6 +82,7 @@ export class Setting {
   readonly worker: MeasuredProcess;
 
   private constructor(parts: {
+    store: BenchStore;
     client: LetheClient;
     clock: ClockSetting;
     server: LocalServer;
@@ -73,6 +91,7 @@ export class Setting {
     address: SimulatorAddress;
     worker: MeasuredProcess;
   }) {
+    this.store = parts.store;
     this.client = parts.client;
     this.clock = parts.clock;
     this.server = parts.server;
@@ -83,6 +102,7 @@ export class Setting {
   }
 
   static async start(options: SettingOptions): Promise<Setting> {
+    const store = STORES[options.store];
     const directory = await mkdtemp(join(tmpdir(), 'lethe-bench-'));
     const undo: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })];
     try {
@@ -100,14 +120,22 @@ export class Setting {
       await connection.close();
 
       const clock: ClockSetting = { realMs: Date.now() + SET_UP_MS, virtualMs: options.start, speed: options.speed };
-      const simulator = await MeasuredProcess.start(SIMULATOR, {
+      const simulator = await MeasuredProcess.start(store.simulator, {
         args: ['--clock', JSON.stringify(clock)],
         isReady: (line) => line.startsWith('{'),
       });
       undo.unshift(() => simulator.stop());
       const address = JSON.parse(simulator.greeting) as SimulatorAddress;
 
-      const input = configOf({ server, directory, clock, address });
+      const input = configOf({
+        server,
+        directory,
+        clock,
+        expectedPeople: options.expectedPeople ?? 1,
+        store,
+        address,
+        more: options.connection ?? {},
+      });
       const config = join(directory, 'lethe.yaml');
       await writeFile(config, stringify(input));
       const worker = await MeasuredProcess.start(WORKER, {
@@ -116,7 +144,7 @@ export class Setting {
       });
       undo.unshift(() => worker.stop());
       const client = await LetheClient.connect({ config: parseConfig(input, { env: {} }) });
-      return new Setting({ client, clock, server, directory, simulator, address, worker });
+      return new Setting({ store, client, clock, server, directory, simulator, address, worker });
     } catch (error) {
       for (const one of undo) await one();
       throw error;
@@ -140,15 +168,12 @@ export class Setting {
     return { worker: this.worker.cost(), server: costOf(this.server.pid), simulator: this.simulator.cost() };
   }
 
-  async seed(request: {
-    readonly people: readonly string[] | number;
-    readonly tracesPerPerson: number;
-    readonly runsPerTrace: number;
-  }): Promise<readonly SeededPerson[]> {
-    return this.post('seed-people', { project: 'chat', ...request });
+  seed(request: SeedRequest): Promise<readonly SeededPerson[]> {
+    return this.post('seed-people', this.store.seed(request));
   }
 
-  ledger(): Promise<readonly LedgerEntry[]> {
+  /** Every request that reached the store, in order of arrival. */
+  ledger(): Promise<readonly Entry[]> {
     return this.get('ledger');
   }
 
@@ -157,11 +182,15 @@ export class Setting {
    * nothing was deleted which no request had named.
    */
   async assertGone(gone: readonly string[], others: readonly string[]): Promise<void> {
-    const live = await this.get<readonly LiveTrace[]>('truth/all');
+    const live = await this.get<readonly { readonly traceId: string }[]>('truth/all');
     assert.deepEqual(live.map(({ traceId }) => traceId).sort(), [...others].sort(), 'who is left in the store');
-    const deleted = await this.get<readonly Deletion[]>('truth/deleted');
-    assert.deepEqual(deleted.map(({ traceId }) => traceId).sort(), [...gone].sort(), 'who was deleted');
-    assert.deepEqual(await this.get('truth/unasked'), [], 'deleted without having been asked for');
+    // One entry a trace, or one a row.
+    const deleted = await this.get<readonly { readonly traceId: string }[]>('truth/deleted');
+    const traces = [...new Set(deleted.map(({ traceId }) => traceId))];
+    assert.deepEqual(traces.sort(), [...gone].sort(), 'who was deleted');
+    for (const look of ['truth/unasked', ...this.store.mustBeEmpty]) {
+      assert.deepEqual(await this.get(look), [], `${look}: deleted without having been asked for, or in part`);
+    }
   }
 
   /** Ends everything. @returns what the worker's probe saw. */
@@ -193,9 +222,12 @@ function configOf(parts: {
   readonly server: LocalServer;
   readonly directory: string;
   readonly clock: ClockSetting;
+  readonly expectedPeople: number;
+  readonly store: BenchStore;
   readonly address: SimulatorAddress;
+  readonly more: object;
 }): ConfigInput {
-  const { server, directory, clock, address } = parts;
+  const { server, directory, clock, expectedPeople, store, address, more } = parts;
   return {
     temporal: { address: server.address, namespace: NAMESPACE },
     state: join(directory, 'state'),
@@ -205,17 +237,8 @@ function configOf(parts: {
       virtual: new Date(clock.virtualMs).toISOString(),
       speed: clock.speed,
     },
-    // Nobody is spread over the hours after a weekend: that would measure the spreading.
-    policy: { expectedPeople: 1 },
+    policy: { expectedPeople },
     identifiers: ['user_id'],
-    connections: {
-      [CONNECTION]: {
-        store: 'langsmith',
-        baseUrl: address.url,
-        apiKey: address.apiKey,
-        identifiers: { user_id: ['metadata.user_id'] },
-        accept: ['statistics', 'insights'],
-      },
-    },
+    connections: { [CONNECTION]: { ...store.connection(address), ...more } },
   };
 }

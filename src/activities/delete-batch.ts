@@ -1,6 +1,14 @@
 import { virtualNow } from '../erasure/clock.ts';
-import { bookSchema, deltaSchema, entryKey, type Book, type BookEntry, type Delta } from '../erasure/book.ts';
-import { settledAfter } from '../erasure/rhythm.ts';
+import {
+  batchesOf,
+  bookSchema,
+  deltaSchema,
+  entryKey,
+  type Book,
+  type BookEntry,
+  type Delta,
+} from '../erasure/book.ts';
+import { settledAfter, slotEnd } from '../erasure/rhythm.ts';
 import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
 import type { Project, Receipt } from '../stores/port.ts';
@@ -57,7 +65,9 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
     const { lastWord, progress } = run;
-    receipt = await deps.store.submit({ projectId, traces, lastWord, progress });
+    receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
+      deps.store.submit({ projectId, traces: some, lastWord, progress }),
+    );
   }
   const sentMs = receipt?.sentAtMs ?? delta.sentMs;
   const settledAtMs = sentMs === null ? null : settledAfter(deps.store.traits.rhythm, sentMs);
@@ -101,8 +111,30 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     pulled: sorted.pulled.length,
     ...(refused.size === 0 ? {} : { refused: refused.size }),
     settledAtMs,
-    nextCheckAtMs: settledAtMs === null ? null : settledAtMs + jitterOf(deps, input.requestId),
+    nextCheckAtMs: settledAtMs === null ? null : slotEnd(settledAtMs + jitterOf(deps, input.requestId)),
   };
+}
+
+/**
+ * Makes one call, or several when rows came to the batch since it was put together. The first that fails ends it: what was
+ * sent was written down before, and the next try reads what is left.
+ */
+async function inCalls(
+  traces: readonly BookEntry[],
+  most: number,
+  submit: (some: readonly BookEntry[]) => Promise<Receipt>,
+): Promise<Receipt | null> {
+  let first: Receipt | null = null;
+  let last: Receipt | null = null;
+  const refused: string[] = [];
+  for (const call of batchesOf(traces, () => true, most)) {
+    last = await submit(call.flatMap((index) => traces[index] ?? []));
+    first ??= last;
+    refused.push(...(last.refused ?? []));
+  }
+  if (first === null || last === null) return null;
+  const { refused: _ofLast, ...receipt } = last;
+  return { ...receipt, sentAtMs: first.sentAtMs, ...(refused.length === 0 ? {} : { refused }) };
 }
 
 /** What an earlier try of the same call had sent, if it got that far before it was killed or lost its answer. */

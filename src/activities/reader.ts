@@ -10,6 +10,7 @@ import {
   type Located,
   type LooseRow,
   type LookupRoute,
+  type PersonValue,
   type Progress,
   type Project,
   type Read,
@@ -117,16 +118,23 @@ export class Reader {
   /** Chooses live traces of people without an open request, afresh. */
   async chooseControls(): Promise<void> {
     const open = await this.deps.records.openSubjectDigests(this.requestId);
+    // A page holds the same few people again and again, and many people who share it each ask about all of them.
+    const known = new Map<string, boolean>();
+    const isBarred = ({ kind, text }: PersonValue): boolean => {
+      const value = `${kind} ${text}`;
+      const before = known.get(value);
+      if (before !== undefined) return before;
+      const barred =
+        (this.variants.get(kind)?.has(text) ?? false) || open.has(subjectDigest(this.deps.keys, kind, text));
+      known.set(value, barred);
+      return barred;
+    };
     const found = await this.deps.store.controls({
       projects: this.projects,
       terms: this.controlTerms(),
       window: this.window,
       want: CONTROLS_PER_KEY,
-      exclude: (row) =>
-        row.persons.some(
-          ({ kind, text }) =>
-            (this.variants.get(kind)?.has(text) ?? false) || open.has(subjectDigest(this.deps.keys, kind, text)),
-        ),
+      exclude: (row) => row.persons.some(isBarred),
       progress: this.progress,
     });
     this.reports.push(...found.reports);

@@ -9,6 +9,7 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
+import { slotEnd } from '../erasure/rhythm.ts';
 import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
@@ -142,7 +143,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     book: ref,
     batches: batches.map((batch) => batch.length),
     stop,
-    nextCheckAtMs: nowMs + settle + jitterOf(deps, input.requestId),
+    nextCheckAtMs: slotEnd(nowMs + settle + jitterOf(deps, input.requestId)),
     cleanReads: nothingFound && clocksAgree(reader) ? 1 : 0,
     ...figures,
   };

@@ -11,6 +11,7 @@ import {
 } from '../erasure/book.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { verdictOf } from '../erasure/outcome.ts';
+import { slotEnd } from '../erasure/rhythm.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
   recordedFigures,
@@ -106,6 +107,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const lost = open.filter(({ projectId }) => !visible.has(projectId));
   const readable = open.filter(({ projectId }) => visible.has(projectId));
   const present = await reader.present(readable);
+  const strayed = await strayedTraces(deps, reader, readable, present);
 
   const kept = new Set(
     book.entries.filter(({ state }) => state === 'shared' || state === 'linked').map((entry) => entryKey(entry)),
@@ -130,6 +132,8 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   groupByTrace([...(await wholeTraces(deps, reader, unseen)).values()].flat(), present);
   for (const key of found.keys()) if (!present.has(key)) present.set(key, foundRows.get(key) ?? []);
 
+  const notByPerson = new Map([...strayed].filter(([key]) => !found.has(key)));
+  for (const [key, trace] of notByPerson) found.set(key, trace);
   const known = await lookAgainForIds(reader, book, projects, noControl);
   for (const [key, trace] of known.traces) found.set(key, trace);
   const missing = [...known.traces.values()].filter((trace) => !present.has(entryKey(trace)));
@@ -148,7 +152,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const old = new Set(entries.map(entryKey));
   const fresh = new Map([...found].filter(([key]) => !old.has(key)));
   const newcomers = classify(reader, fresh, present, {
-    foundByPerson: withoutKnown(fresh, known.traces),
+    foundByPerson: withoutKnown(withoutKnown(fresh, known.traces), notByPerson),
     // Consent was given for what the plan showed.
     consent: 0,
     keepRows: store.traits.deletesBy === 'row',
@@ -166,6 +170,29 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     batches: [],
   };
   return judge(deps, input, { book: next, present, noControl, lost: lost.length });
+}
+
+/**
+ * Traces in which rows of the manifest stand now, written there by a producer that knew nothing of the deletion. Their rows
+ * are read whole, as those of newcomers are: what they hold may be the person's, and nobody's say-so.
+ */
+async function strayedTraces(
+  deps: LaneDeps,
+  reader: Reader,
+  asked: readonly BookEntry[],
+  present: Map<string, Row[]>,
+): Promise<ReadonlyMap<string, TraceKey>> {
+  const ours = new Set(asked.map(entryKey));
+  const strayed = new Map<string, TraceKey>();
+  for (const [key, rows] of present) {
+    const [first] = rows;
+    if (ours.has(key) || first === undefined) continue;
+    strayed.set(key, { projectId: first.projectId, traceId: first.traceId });
+  }
+  for (const key of strayed.keys()) present.delete(key);
+  const whole = await wholeTraces(deps, reader, [...strayed.values()]);
+  groupByTrace([...whole.values()].flat(), present);
+  return new Map([...strayed].filter(([key]) => present.has(key)));
 }
 
 /** The book with the copies of newcomers, which must be found before these are submitted (P22). */
@@ -391,16 +418,19 @@ function nextCheck(
   }: { readonly nowMs: number; readonly lastCountedAtMs: number | null; readonly settleMs: number },
 ): number {
   const jitter = jitterOf(deps, input.requestId);
-  if (input.settledAtMs !== null && nowMs < input.settledAtMs) return input.settledAtMs + jitter;
-  return lastCountedAtMs === null ? nowMs : lastCountedAtMs + settleMs;
+  if (input.settledAtMs !== null && nowMs < input.settledAtMs) return slotEnd(input.settledAtMs + jitter);
+  return lastCountedAtMs === null ? nowMs : slotEnd(lastCountedAtMs + settleMs);
 }
 
 /** The book at the lane's end: what was absent often enough is proven, and copies are looked at once more. */
 async function finished(deps: LaneDeps, book: Book, run: StepRun): Promise<Book> {
-  const proven = book.noControl ? ('inconclusive' as const) : ('verifiedAbsent' as const);
-  const entries = book.entries.map((entry) => {
-    if (entry.state === 'pending') return { ...entry, state: proven };
-    return entry.state === 'goneBeforeSubmit' && book.noControl ? { ...entry, state: proven } : entry;
+  // Reads that show nothing so old would show nothing of these traces either (P10).
+  const provenFromMs = deps.accept.includes('not-proven-before') ? null : book.notProvenBeforeMs;
+  const isProven = ({ startMs }: BookEntry): boolean =>
+    !book.noControl && (provenFromMs === null || (startMs !== null && startMs >= provenFromMs));
+  const entries = book.entries.map((entry): BookEntry => {
+    if (entry.state === 'pending') return { ...entry, state: isProven(entry) ? 'verifiedAbsent' : 'inconclusive' };
+    return entry.state === 'goneBeforeSubmit' && !isProven(entry) ? { ...entry, state: 'inconclusive' } : entry;
   });
   const open = book.copies.filter(({ state }) => state === 'inconclusive');
   if (open.length === 0) return { ...book, entries };

@@ -2,7 +2,7 @@ import { virtualAt, type Clock } from './clock.ts';
 import { formatInstant, formatTraces } from './format.ts';
 import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
 import type { ExceptionKind, Status, Verdict } from './outcome.ts';
-import { HOUR_MS, JITTER_SLOT_MS, probeDelayMs } from './rhythm.ts';
+import { HOUR_MS, probeDelayMs, slotEnd } from './rhythm.ts';
 import type { ConnectionStatus } from './status.ts';
 import type {
   BlobRef,
@@ -260,7 +260,7 @@ function pauseMs(trouble: Trouble, probes: number, random: number): number {
   const { reason, notBeforeMs, atMs } = trouble;
   if (reason !== 'throttled' || notBeforeMs === null) return probeDelayMs(probes, random);
   if (probes >= TRUSTED_REFUSALS) return probeDelayMs(probes - TRUSTED_REFUSALS, random);
-  return Math.ceil(Math.max(notBeforeMs, atMs + 1) / JITTER_SLOT_MS) * JITTER_SLOT_MS - atMs;
+  return slotEnd(Math.max(notBeforeMs, atMs + 1)) - atMs;
 }
 
 /** How often a batch that the store will not take is tried before the next one gets its turn. */

@@ -37,6 +37,11 @@ export function settledAfter(rhythm: Rhythm, submittedAtMs: number): number {
 /** Width of one slot of jitter: people in the same slot wake together, so that their calls can share batches. */
 export const JITTER_SLOT_MS = 10_000;
 
+/** The end of the slot in which an instant lies: who is due in the same slot is woken together, never early. */
+export function slotEnd(atMs: number): number {
+  return Math.ceil(atMs / JITTER_SLOT_MS) * JITTER_SLOT_MS;
+}
+
 /** People a small server can wake in a second; see the measured start rate in docs/operating.md. */
 const WAKES_PER_SECOND = 4;
 

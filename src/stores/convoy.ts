@@ -14,9 +14,21 @@ export interface ConvoyOptions {
   /**
    * Longest wait for the convoys before, real milliseconds: no activity parks longer than 20 s for a turn.
    *
-   * @default 15,000
+   * @default 18,000
    */
   readonly mostBoardingMs?: number;
+  /**
+   * From so many steps on, aboard or under way, a convoy waits until no more come.
+   *
+   * @default 8
+   */
+  readonly crowd?: number;
+  /**
+   * Longest quiet that is waited for then, real milliseconds; less where steps come faster.
+   *
+   * @default 1,000
+   */
+  readonly crowdQuietMs?: number;
   /**
    * Most steps in one convoy: what they ask together still has to fit the memory of one worker.
    *
@@ -47,7 +59,9 @@ type Times = Required<ConvoyOptions>;
 
 const DEFAULTS: Times = {
   boardingMs: 2_000,
-  mostBoardingMs: 15_000,
+  mostBoardingMs: 18_000,
+  crowd: 8,
+  crowdQuietMs: 1_000,
   mostMembers: 250,
   busyMs: 1_000,
   callingMs: 60_000,
@@ -271,6 +285,9 @@ export class Convoys {
   readonly #of = new WeakMap<Progress, Convoy>();
   readonly #underWay = new Set<Convoy>();
   #boarding: { readonly convoy: Convoy; readonly departs: Promise<void> } | null = null;
+  /** When the latest step came, and the usual time between two, real milliseconds; null while there is no telling. */
+  #latestMs = Number.NEGATIVE_INFINITY;
+  #gapMs: number | null = null;
 
   constructor(clock: Clock, options: ConvoyOptions = {}) {
     this.#clock = clock;
@@ -289,6 +306,7 @@ export class Convoys {
    * @throws whatever `member` throws while it waits.
    */
   async board(member: Progress): Promise<() => void> {
+    this.#noteArrival();
     const boarding = (this.#boarding ??= this.#open());
     const { convoy, departs } = boarding;
     convoy.join(member);
@@ -313,6 +331,37 @@ export class Convoys {
     this.#of.delete(member);
   }
 
+  /** How fast steps come, while there are any. */
+  #noteArrival(): void {
+    const nowMs = performance.now();
+    const gapMs = nowMs - this.#latestMs;
+    if (this.#population() === 0) this.#gapMs = null;
+    else this.#gapMs = this.#gapMs === null ? gapMs : 0.7 * this.#gapMs + 0.3 * gapMs;
+    this.#latestMs = nowMs;
+  }
+
+  #population(): number {
+    const boarding = this.#boarding?.convoy.size ?? 0;
+    return [...this.#underWay].reduce((sum, { size }) => sum + size, boarding);
+  }
+
+  /**
+   * When many wake at once, the engine hands their steps over one by one, some a second. A convoy that left meanwhile
+   * would leave most of them behind; so it waits until nobody has come for a few times the usual gap.
+   */
+  async #untilQuiet(convoy: Convoy, openedAtMs: number): Promise<void> {
+    const { crowd, crowdQuietMs, mostBoardingMs, mostMembers } = this.#times;
+    while (this.#gapMs !== null && this.#population() >= crowd && convoy.size < mostMembers) {
+      const nowMs = performance.now();
+      const leftMs = Math.min(
+        this.#latestMs + Math.min(crowdQuietMs, 4 * this.#gapMs) - nowMs,
+        openedAtMs + mostBoardingMs - nowMs,
+      );
+      if (leftMs <= 0) return;
+      await sleep(leftMs, undefined, { ref: false });
+    }
+  }
+
   #open(): { readonly convoy: Convoy; readonly departs: Promise<void> } {
     const convoy = new Convoy(this.#times);
     const departs = this.#departure(convoy);
@@ -321,11 +370,13 @@ export class Convoys {
 
   async #departure(convoy: Convoy): Promise<void> {
     const { boardingMs, mostBoardingMs } = this.#times;
+    const openedAtMs = performance.now();
     const before = Promise.all([...this.#underWay].map(({ end }) => end));
     await Promise.all([
       sleep(Math.min(boardingMs, Math.max(1, realSpanMs(this.#clock, boardingMs)))),
       within(before, mostBoardingMs),
     ]);
+    await this.#untilQuiet(convoy, openedAtMs);
     if (this.#boarding?.convoy === convoy) this.#boarding = null;
     this.#underWay.add(convoy);
     void convoy.end.then(() => this.#underWay.delete(convoy));

@@ -101,6 +101,7 @@ export class BraintrustApi {
     // Somebody else may have logged in meanwhile: the first answer counts.
     this.#session ??= { orgId: only.id, orgName: only.name, apiUrl };
     this.#data ??= new StoreApi({
+      dailyCalls: this.#config.dailyCalls,
       ...this.#options(this.#session.apiUrl, this.#session.orgName),
       advise: adviceFor,
       judge: (answer) => this.#judge(answer),

@@ -5,6 +5,7 @@ import {
   acceptSchema,
   apiKeySchema,
   baseUrlSchema,
+  dailyCallsSchema,
   durationSchema,
   identifiersSchema,
   isLoopback,
@@ -60,6 +61,7 @@ export const braintrustConnectionSchema = z
      * organization, people at the screen included. Enterprise contracts and self-hosted servers may allow more.
      */
     btqlPerMinute: z.int().min(4).max(6000).default(15),
+    dailyCalls: dailyCallsSchema,
     /** Rows per page. Self-hosted servers may be set to serve fewer than 1000. */
     pageSize: z.int().min(10).max(1000).default(1000),
     /** Copies to look for. One that is left out counts as not examined. */

@@ -125,13 +125,13 @@ class Asked {
   }
 
   /**
-   * The traces that a row counts to. One that stands in another trace than those asked for is that one's, by whatever
-   * id it was found.
+   * The traces that a row counts to. One that was asked for by its own id and stands in another trace now is that one's,
+   * and is given back under it: whoever knew the row has to look whose it is there.
    */
   tracesOf(row: WireRow): readonly string[] {
     const { objectId: projectId, id, root } = row;
     if (root !== null && this.#traces.has(`${projectId} ${root}`)) return [root];
-    if (root !== null && root !== id) return [];
+    if (root !== null && root !== id) return this.#byRow.has(`${projectId} ${id}`) ? [root] : [];
     const own = this.#byRow.get(`${projectId} ${id}`) ?? [];
     const commented = row.origin === null ? [] : (this.#byRow.get(`${projectId} ${row.origin}`) ?? []);
     return [...new Set([...own, ...commented])];
