@@ -189,9 +189,31 @@ describe('turns', () => {
   test('a turn more than 20 real seconds away is not waited for: the caller is told when it comes', async () => {
     const track = new Track({ one: { calls: 1, perMs: 30_000 } }, null);
     await track.call(1);
-    const error = await refusalOf(track.call(1));
+    const error = await refusalOf(track.call(2));
     expect(error.reason).toBe('throttled');
     expect((error.notBeforeMs ?? 0) - Date.now()).toBeGreaterThan(25_000);
+  });
+
+  test('a step that has begun waits longer than 20 s: sent away, it would make all its calls again', async () => {
+    const stop = new Error('waits');
+    const track = new Track({ one: { calls: 1, perMs: 30_000 } }, null);
+    await track.call(1);
+    const begun = (seniority: number, aboard: boolean): Promise<unknown> => {
+      let looks = 0;
+      return track.pacer.take({
+        shape: 'call',
+        route: 'GET /x',
+        seniority,
+        begun: aboard,
+        progress: () => {
+          looks += 1;
+          if (looks > 2) throw stop;
+        },
+      });
+    };
+    await expect(begun(1, false)).rejects.toBe(stop);
+    await expect(begun(2, true)).rejects.toBe(stop);
+    expect((await refusalOf(begun(3, false))).reason).toBe('throttled');
   });
 
   test('those sent away are told different instants, and they come through when they come back', async () => {

@@ -90,7 +90,7 @@ export function exceptionsFromLedgers(
     {
       kind: 'linked',
       count: traces.linked,
-      text: `${traces.linked} given, carry nobody's identifier, and were kept for want of consent`,
+      text: `${traces.linked} carry nobody's identifier, and were kept for want of consent`,
     },
     { kind: 'inconclusive', count: traces.inconclusive, text: `${traces.inconclusive} could not be read either way` },
     {

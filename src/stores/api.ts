@@ -5,6 +5,7 @@ import type { Advise, HttpAnswer, HttpClient, HttpRequest } from './http.ts';
 import { contractBroken, createHttp, errorOf } from './http.ts';
 import { DAY_MS } from '../erasure/rhythm.ts';
 import type { Limit } from './pacing.ts';
+import { isAboard } from './convoy.ts';
 import { Pacer } from './pacing.ts';
 import { StoreError } from './port.ts';
 import type { Progress, ReadReport, Window } from './port.ts';
@@ -199,7 +200,10 @@ export class StoreApi<Shape extends string> {
       read,
       // What was begun to be deleted can't be taken back by cutting the call: only its outcome would be lost.
       ...(read ? { progress: tally.progress } : {}),
-      turn: () => this.#pacer.take({ shape: call.shape, route, seniority: tally.seniority, progress: tally.progress }),
+      turn: () => {
+        const { seniority, progress } = tally;
+        return this.#pacer.take({ shape: call.shape, route, seniority, progress, begun: isAboard(progress) });
+      },
     });
     tally.note(answer);
     this.#log(

@@ -92,6 +92,7 @@ export function batched(
   const { heavyTraces, mostRows, mostControls, mostTraces, apartMs } = { ...DEFAULTS, ...options };
   const convoys = new Convoys(clock, options);
   const { traits } = inner;
+  const eraseCopies = inner.eraseCopies?.bind(inner);
   /** By sort of question, until when they go apart, virtual epoch milliseconds. */
   const apartUntilMs = new Map<string, number>();
 
@@ -327,6 +328,11 @@ export function batched(
     }
   }
 
+  interface CopiesToErase {
+    readonly copies: readonly Copy[];
+    readonly lastWord: () => Promise<void>;
+  }
+
   type Left = Awaited<ReturnType<TraceStore['lookupCopies']>>;
 
   async function lookupCopiesTogether(asks: readonly Ask<readonly Copy[], Left>[], progress: Progress): Promise<void> {
@@ -515,6 +521,24 @@ export function batched(
             carry: lookupCopiesTogether,
           }),
       ),
+    ...(eraseCopies === undefined
+      ? {}
+      : {
+          // Each by himself, since holds are each one's own; in the same moment, so that a store can share its looks.
+          eraseCopies: (copies, lastWord, progress) =>
+            ask<CopiesToErase, { readonly reports: readonly ReadReport[] }>(
+              progress,
+              'erase copies',
+              { copies, lastWord },
+              (alone) => eraseCopies(alone.copies, alone.lastWord, progress),
+              (asks) =>
+                Promise.all(
+                  asks.map((one) =>
+                    eraseCopies(one.query.copies, one.query.lastWord, one.member).then(one.answer, one.fail),
+                  ),
+                ).then(() => undefined),
+            ),
+        }),
     submit: (order) =>
       ask(order.progress, `submit ${order.projectId}`, order, submitAlone, (asks, progress) =>
         inParts(asks, progress, {

@@ -71,7 +71,8 @@ export class ControlPool {
   offer(): Control[] {
     const groups = new Map<string, Control[]>();
     const oldest = [...this.#rows.values()].sort((a, b) => (a.startMs ?? Infinity) - (b.startMs ?? Infinity));
-    for (const row of oldest) {
+    // Different people first: two controls of one person are seen by the same single value of a list.
+    for (const [others, row] of [true, false].flatMap((first) => oldest.map((one) => [first, one] as const))) {
       if (this.#barred.has(row.traceId)) continue;
       for (const value of row.persons) {
         if (!this.#keys.includes(value.key) || value.text === '' || value.nested === true) continue;
@@ -79,6 +80,7 @@ export class ControlPool {
         const group = groups.get(name) ?? [];
         groups.set(name, group);
         if (group.length >= this.#want || group.some(({ traceId }) => traceId === row.traceId)) continue;
+        if (others && group.some((control) => control.value.text === value.text)) continue;
         const { projectId, traceId, runId, startMs } = row;
         group.push({ projectId, traceId, runId, value, startMs });
       }

@@ -278,6 +278,14 @@ function dropStopped(asks: readonly Ask<never, never>[]): void {
 /** Thrown into a call made for several steps when none of them wants its answer any more. Reaches nobody. */
 class Abandoned extends Error {}
 
+/** Steps that travel with others in a convoy that has left: sent away now, they would lose what was read for them with the others. */
+const aboard = new WeakSet<Progress>();
+
+/** Whether a step travels with others in a convoy that has left. */
+export function isAboard(member: Progress): boolean {
+  return aboard.has(member);
+}
+
 /** Puts the steps of one connection into convoys: those that come while one is under way make up the next. */
 export class Convoys {
   readonly #clock: Clock;
@@ -318,6 +326,7 @@ export class Convoys {
     try {
       while (!(await within(departs, this.#times.lookMs))) member();
       member();
+      if (convoy.size > 1) for (const one of [member, convoy.progress]) aboard.add(one);
     } catch (error) {
       leave();
       throw error;
@@ -329,6 +338,7 @@ export class Convoys {
   leave(member: Progress): void {
     this.#of.get(member)?.leave(member);
     this.#of.delete(member);
+    aboard.delete(member);
   }
 
   /** How fast steps come, while there are any. */

@@ -16,6 +16,8 @@ export interface Limit {
 
 /** Longest turn that is waited for, real milliseconds: beyond it the workflow sleeps, not the activity. */
 const MOST_WAIT_MS = 20_000;
+/** The same for a step that has begun: sent away, it would have to make all its calls again. */
+const MOST_WAIT_BEGUN_MS = 10 * 60_000;
 /** Calls of one shape that a step makes as a rule: the reads of an ordinary person. */
 const CALLS_OF_A_STEP = 6;
 /** Longest sleep between two looks at the queue, real milliseconds. */
@@ -38,6 +40,8 @@ export interface TurnRequest<Shape extends string> {
   /** Names the step; an older one goes first, so that steps end instead of starving each other. */
   readonly seniority: number;
   readonly progress?: Progress;
+  /** Whether the step has had calls made for it already, in company. Default: as far as the pacer knows. */
+  readonly begun?: boolean;
 }
 
 interface Ticket {
@@ -165,8 +169,8 @@ export class Pacer<Shape extends string> {
    * Waits for a turn.
    *
    * @returns a function to call when the call has ended.
-   * @throws StoreError `throttled` with `notBeforeMs` when the turn is more than 20 real seconds away; whatever
-   *   `progress` throws.
+   * @throws StoreError `throttled` with `notBeforeMs` when the turn is more than 20 real seconds away, or 10 minutes for a
+   *   step that has begun; whatever `progress` throws.
    */
   async take(request: TurnRequest<Shape>): Promise<() => void> {
     const gates = this.#gates.get(request.shape) ?? [];
@@ -186,7 +190,10 @@ export class Pacer<Shape extends string> {
         if (waiter === 0 && mayGo) return this.#occupy(gates, request);
         const readyAtMs = Math.max(nowMs, ...gates.map((gate) => gate.readyAtMs(waiter, nowMs, long)));
         const waitMs = realSpanMs(this.#clock, readyAtMs - nowMs);
-        if (Date.now() - waitingSince + waitMs > MOST_WAIT_MS) {
+        const closed = gates.some(({ closedUntilMs }) => closedUntilMs > nowMs);
+        // What the store itself closed is waited for asleep, whoever asks.
+        const begun = !closed && (request.begun === true || this.#shares.has(ticket.seniority));
+        if (Date.now() - waitingSince + waitMs > (begun ? MOST_WAIT_BEGUN_MS : MOST_WAIT_MS)) {
           throw new StoreError({
             reason: 'throttled',
             route: request.route,

@@ -158,7 +158,8 @@ export interface TraceRef extends TraceKey {
 export interface LookupQuery {
   /**
    * Where rows can lose their trace (`StoreTraits.deletesBy` is `row`), the row ids are looked for as well; a row that
-   * is found by its id alone, and stands in no other trace, is given back under the trace that it was asked for with.
+   * is found by its id alone is given back under the trace that it stands in now, if it stands in one, or else under the
+   * trace that it was asked for with.
    */
   readonly traces: readonly TraceRef[];
   readonly window: Window;

@@ -54,6 +54,7 @@ const LIMITS: readonly string[] = [
   'Runs whose metadata carries none of the configured keys are not found by person.',
   'Traces that an application also wrote to another workspace need a connection of their own.',
   'Dataset examples that name no source run are not matched to a person.',
+  'A run that an application changes after its trace was deleted, naming the run alone, may come back as a trace of its own without a user: only what carries a searched key, or an id you gave, is looked for then.',
   'Feedback left on a whole thread, audit-log entries (up to 400 days), prompts and agent-server checkpoints are not examined.',
   'When the weekend job runs is unpublished: the schedule is an estimate that only reading back settles.',
 ];

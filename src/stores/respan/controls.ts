@@ -6,7 +6,7 @@ import { unique } from '../rows.ts';
 import { instantOf } from '../values.ts';
 import { CUSTOMER_KEY } from './finders.ts';
 import type { FinderParts } from './finders.ts';
-import { mustReachMs } from './config.ts';
+import { maxWindowMs, mustReachMs } from './config.ts';
 import { LOGS_ROUTE, TRACES_ROUTE } from './lists.ts';
 import type { Log } from './schemas.ts';
 import { personsOf, rowOfLog } from './schemas.ts';
@@ -22,8 +22,8 @@ const MANY_LOGS = 100;
 const PROBE_MS = HOUR_MS;
 
 /**
- * How long it is remembered that reads reached back to `startDate`, virtual milliseconds: the log that showed it may be one
- * of those that are being erased.
+ * How long it is remembered that reads reached back to `startDate`, virtual milliseconds, when only logs showed it that are
+ * being erased. What logs of others showed they must show again.
  */
 const REACH_MS = DAY_MS;
 
@@ -49,6 +49,7 @@ export async function findControls(
   const controls: ControlsFound['controls'][number][] = [];
   const silent: { projectId: string; holdsRuns: boolean }[] = [];
   let oldestMs = Number.POSITIVE_INFINITY;
+  let oldestOfOthersMs = Number.POSITIVE_INFINITY;
   for (const { id: environment } of projects) {
     const logs = new Map<string, Log>();
     let pool = new ControlPool(keys, want, exclude);
@@ -59,6 +60,11 @@ export async function findControls(
       for (const log of found) logs.set(log.unique_id, log);
       if (samples === 0) {
         oldestMs = Math.min(oldestMs, firstOf(found));
+        const isTheirs = (log: Log): boolean => {
+          const row = rowOfLog({ ...log, trace_unique_id: log.trace_unique_id ?? log.unique_id }, config.identifiers);
+          return row !== null && exclude(row);
+        };
+        oldestOfOthersMs = Math.min(oldestOfOthersMs, firstOf(found.filter((log) => !isTheirs(log))));
         await assertWideRange(parts, tally, environment, window, found);
       }
       pool = await poolOf(parts, tally, environment, [...logs.values()], { keys, want, exclude, window });
@@ -70,7 +76,7 @@ export async function findControls(
     );
     if (!speaks) silent.push({ projectId: environment, holdsRuns: logs.size > 0 });
   }
-  const notProvenBeforeMs = shortReach(parts, oldestMs);
+  const notProvenBeforeMs = shortReach(parts, oldestMs, oldestOfOthersMs);
   return {
     controls,
     silent,
@@ -157,6 +163,8 @@ function countsOf(rows: readonly Row[]): ReadonlyMap<string, number> {
  * One client of the vendor took 7 days for the widest range. A server that silently cuts wide ranges would show a day long
  * before the oldest log that the wide range shows; then everything in between was never searched.
  *
+ * Where ranges are tiled from `startDate` on, the one before that day must be empty, for the same reason.
+ *
  * @throws StoreError `contract-broken`
  */
 async function assertWideRange(
@@ -166,8 +174,20 @@ async function assertWideRange(
   window: Window,
   oldest: readonly Log[],
 ): Promise<void> {
-  if (config.maxWindow !== undefined) return;
   if ((probedUntilMs.get(environment) ?? Number.NEGATIVE_INFINITY) > api.nowMs()) return;
+  const widthMs = maxWindowMs(config);
+  if (widthMs !== null) {
+    const startMs = Date.parse(config.startDate);
+    const older = { fromMs: Math.max(0, startMs - widthMs), toMs: startMs };
+    const unsearched = await lists.logs(tally, { environment, window: older, narrow: null, onePageOf: 1 });
+    if (firstOf(unsearched) < startMs) {
+      const advice =
+        'there are logs from before startDate, which are not searched: set startDate to the day of the oldest';
+      throw api.broken(tally, `POST ${LOGS_ROUTE}`, advice);
+    }
+    probedUntilMs.set(environment, api.nowMs() + PROBE_MS);
+    return;
+  }
   const firstMs = firstOf(oldest);
   // Spans longer than a day do not make a false alarm.
   const before = { fromMs: window.fromMs, toMs: firstMs - DAY_MS };
@@ -194,9 +214,11 @@ function firstOf(logs: readonly Log[]): number {
  * @returns from when on reads are shown to see anything, epoch milliseconds; null when that is about `startDate`, or when
  *   there are no logs at all.
  */
-function shortReach({ api, config, reached }: ControlParts, oldestMs: number): number | null {
+function shortReach({ api, config, reached }: ControlParts, oldestMs: number, oldestOfOthersMs: number): number | null {
   const nowMs = api.nowMs();
-  if (oldestMs <= mustReachMs(config, nowMs)) reached.atMs = nowMs;
-  if (oldestMs === Number.POSITIVE_INFINITY || nowMs - reached.atMs <= REACH_MS) return null;
+  const mustMs = mustReachMs(config, nowMs);
+  if (oldestOfOthersMs <= mustMs) reached.atMs = Number.NEGATIVE_INFINITY;
+  else if (oldestMs <= mustMs) reached.atMs = nowMs;
+  if (oldestMs <= mustMs || oldestMs === Number.POSITIVE_INFINITY || nowMs - reached.atMs <= REACH_MS) return null;
   return oldestMs;
 }

@@ -4,9 +4,10 @@ import { StoreError } from '../port.ts';
 import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
 import { chunks, unique } from '../rows.ts';
 import { partsOf } from './customers.ts';
-import { CUSTOMER_KEY } from './finders.ts';
 import type { FinderParts } from './finders.ts';
 import { pathSegment } from './filters.ts';
+import type { RecordErasure } from './records.ts';
+import { storedForms } from './schemas.ts';
 import { CUSTOMER_RECORD, LOOSE_LOGS } from './traits.ts';
 
 const PAGE = 100;
@@ -17,6 +18,10 @@ const LOG_TEMPLATE = '/api/request-logs/{unique_id}/';
 
 const nameless = z.looseObject({ id: z.union([z.string().min(1), z.number()]) });
 const pageSchema = z.object({ results: z.array(z.looseObject({})), next: z.string().nullable() });
+
+export interface CopyParts extends FinderParts {
+  readonly records: RecordErasure;
+}
 
 /** Thrown when a kind of copy takes more calls than one person may. */
 class TooMany extends Error {}
@@ -57,7 +62,7 @@ export async function findCopies(
   for (const { traceId } of traces) lead(traceId, traceId);
   // Whose values these are was decided before: the rows are those of the people's own traces.
   for (const { runId, traceId, persons } of rows) {
-    for (const text of [runId, ...persons.map((value) => value.text)]) lead(text, traceId);
+    for (const text of [runId, ...persons.flatMap(({ key, text }) => storedForms(key, text))]) lead(text, traceId);
   }
 
   await part('dataset-logs', async (tally) => {
@@ -84,6 +89,7 @@ export async function findCopies(
   });
   await part(CUSTOMER_RECORD, async (tally) => {
     for (const environment of parts.config.environments) {
+      if (!customers.reliedOnMissing(environment)) continue;
       if (!(await customers.areReadable(tally, environment)))
         throw new TooMany('no record can be read by its identifier');
     }
@@ -132,12 +138,12 @@ export async function lookAgain(
  * has come to a trace since is left to the deletes by trace; a record whose customer still stands on a trace stays.
  */
 export async function eraseCopies(
-  parts: FinderParts,
+  parts: CopyParts,
   copies: readonly Copy[],
   lastWord: () => Promise<void>,
   progress: Progress,
 ): Promise<{ readonly reports: readonly ReadReport[] }> {
-  const { api, config, customers, lists } = parts;
+  const { api, config, lists, records } = parts;
   const tally = api.tally(progress);
   const logs = copies.filter(({ kind }) => kind === LOOSE_LOGS).map(({ id }) => partsOf(id));
   for (const environment of config.legacySpanDelete ? unique(logs.map(([name]) => name)) : []) {
@@ -167,16 +173,14 @@ export async function eraseCopies(
       }
     }
   }
-  for (const copy of copies.filter(({ kind }) => kind === CUSTOMER_RECORD)) {
-    const [environment, identifier] = partsOf(copy.id);
-    // An older page of the vendor says that a customer's data goes with the record. Traces that still carry the customer
-    // were kept because others are in them, so the record stays.
-    const narrow = { field: CUSTOMER_KEY, values: [identifier] } as const;
-    const logsLeft = await lists.logs(tally, { environment, window: lists.allTime(), narrow });
-    const tracesLeft = await lists.traces(tally, { environment, window: lists.allTime(), narrow });
-    if (tracesLeft.length > 0 || logsLeft.some((log) => log.trace_unique_id !== null)) continue;
-    await customers.erase(tally, environment, identifier, lastWord);
-  }
+  // All at once, so that records of several people that are due now are looked at together.
+  const ends = await Promise.allSettled(
+    copies
+      .filter(({ kind }) => kind === CUSTOMER_RECORD)
+      .map(({ id }) => partsOf(id))
+      .map(([environment, identifier]) => records.erase(tally, environment, identifier, lastWord)),
+  );
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
   return { reports: tally.calls === 0 ? [] : [tally.report('copies', null)] };
 }
 

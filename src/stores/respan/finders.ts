@@ -1,3 +1,4 @@
+import { MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Control, Finder, FindQuery, LooseRow, PersonValue, Read, Row } from '../port.ts';
 import { StoreError, TooManyRows } from '../port.ts';
 import { pairsOf, resembles, seenIn, Union, unique } from '../rows.ts';
@@ -11,7 +12,8 @@ import type { LogField } from './filters.ts';
 import type { Lists } from './lists.ts';
 import { LOGS_ROUTE, SUMMARY_ROUTE } from './lists.ts';
 import type { Log, Trace } from './schemas.ts';
-import { fieldOf, personsOf, rowOfLog, rowOfTrace } from './schemas.ts';
+import { fieldOf, personsOf, rowOfLog, rowOfTrace, storedForms, unquoted } from './schemas.ts';
+import type { Shared } from './shared.ts';
 import { CUT_LENGTH, LOOSE_LOGS } from './traits.ts';
 
 export interface FinderParts {
@@ -19,7 +21,12 @@ export interface FinderParts {
   readonly config: RespanConnection;
   readonly lists: Lists;
   readonly customers: Customers;
+  /** Counts by the summary that several finds may use. */
+  readonly counts: Shared;
 }
+
+/** How long a count of the controls' logs is used, virtual milliseconds. */
+const COUNT_MS = MINUTE_MS;
 
 export const CUSTOMER_KEY = 'customer_identifier';
 
@@ -36,10 +43,16 @@ export function logsFinder(parts: FinderParts): Finder {
       const union = new Union();
       const loose = new Map<string, LooseRow>();
       for (const { environment, key, pairs, here } of questions(query)) {
+        if (key === CUSTOMER_KEY) {
+          // Before anything else: those who search side by side ask in the same moment, and share what tells it.
+          const others = unique(here.map(({ value }) => value.text));
+          const records = await customers.of(tally, environment, asPersons(query, pairs), others);
+          for (const row of records) loose.set(row.id, row);
+        }
         const logs = await lists.logs(tally, {
           environment,
           window: query.window,
-          narrow: { field: fieldOf(key) as LogField, values: valuesFor(pairs, here) },
+          narrow: { field: fieldOf(key) as LogField, values: valuesFor(key, pairs, here) },
         });
         const { theirs, rows, withoutTrace } = sorted(logs, config, pairs);
         for (const log of withoutTrace) {
@@ -51,9 +64,6 @@ export function logsFinder(parts: FinderParts): Finder {
           });
         }
         union.add({ rows: theirs, seen: seenIn(rows, here) }, here);
-        if (key === CUSTOMER_KEY) {
-          for (const row of await customers.of(tally, environment, asPersons(query, pairs))) loose.set(row.id, row);
-        }
         if (query.mostRows !== undefined && union.found.rows.length > query.mostRows) {
           throw new TooManyRows(union.found.rows);
         }
@@ -83,7 +93,7 @@ export function tracesFinder(parts: FinderParts): Finder {
         }
         const traces = await lists.traces(tally, {
           ...scope,
-          narrow: { field: CUSTOMER_KEY, values: valuesFor(pairs, here) },
+          narrow: { field: CUSTOMER_KEY, values: valuesFor(key, pairs, here) },
         });
         const rows = traces.map((trace) => rowOfTrace(trace, config.identifiers));
         const theirs = rows.filter((row) => pairs.some((pair) => resembles(row, pair)));
@@ -124,6 +134,11 @@ function questions({ projects, terms, controls }: FindQuery): Question[] {
       `an identifier is longer than ${CUT_LENGTH} characters, at which this store cuts it: no search finds it. Give the trace ids instead`,
     );
   }
+  if (pairs.some(({ key, text }) => unquoted(text) !== text && storedForms(key, text).length > 1)) {
+    throw refuse(
+      'an identifier is given in quotation marks, which this store’s client adds to metadata by itself: it cannot be told from the same without them. Give it without quotation marks',
+    );
+  }
   return projects.flatMap(({ id: environment }) =>
     unique(pairs.map(({ key }) => key)).map((key) => ({
       environment,
@@ -135,8 +150,9 @@ function questions({ projects, terms, controls }: FindQuery): Question[] {
 }
 
 /** The person's values, and last those of the controls. */
-function valuesFor(pairs: readonly Pair[], here: readonly Control[]): readonly string[] {
-  return unique([...pairs.map(({ text }) => text), ...here.map(({ value }) => value.text)]);
+function valuesFor(key: string, pairs: readonly Pair[], here: readonly Control[]): readonly string[] {
+  const texts = [...pairs.map(({ text }) => text), ...here.map(({ value }) => value.text)];
+  return unique(texts.flatMap((text) => storedForms(key, text)));
 }
 
 function asPersons({ terms }: FindQuery, pairs: readonly Pair[]): PersonValue[] {
@@ -174,31 +190,48 @@ function seenAmong(traces: readonly Trace[], controls: readonly Control[]): Read
   );
 }
 
+/** A count of the controls' logs, and when it was made. */
+interface Counted {
+  readonly count: number;
+  /** Virtual epoch milliseconds. */
+  readonly atMs: number;
+}
+
 /**
- * What the summary counts for the person and the controls together must be what it counts for the controls alone, or the
- * difference must be found by listing.
+ * What the summary counts for the person and the controls together must be what it counts for the controls alone, just
+ * before and just after, or the difference must be found by listing. The count of the controls serves everybody for a
+ * minute.
  */
 async function counted(
-  { api, config, lists }: FinderParts,
+  { api, config, lists, counts }: FinderParts,
   tally: Tally,
   { environment, window, key, pairs, here }: Question & Pick<FindQuery, 'window'>,
 ): Promise<{ readonly rows: readonly Row[]; readonly seen: ReadonlySet<Control> }> {
   const field = fieldOf(key) as LogField;
   const scope = { environment, window };
-  const others = unique(here.map(({ value }) => value.text));
-  const countOthers = async (): Promise<number> =>
-    others.length === 0 ? 0 : lists.total(tally, { ...scope, narrow: { field, values: others } });
-  const before = await countOthers();
-  const together = await lists.total(tally, { ...scope, narrow: { field, values: valuesFor(pairs, here) } });
+  const others = unique(here.flatMap(({ value }) => storedForms(key, value.text)));
+  const countOthers = async (): Promise<Counted> => ({
+    count: others.length === 0 ? 0 : await lists.total(tally, { ...scope, narrow: { field, values: others } }),
+    atMs: api.nowMs(),
+  });
+  const lately = (): Promise<Counted> =>
+    counts.get(JSON.stringify([environment, field, [...others].sort()]), COUNT_MS, countOthers);
+  const before = await lately();
+  const together = await lists.total(tally, { ...scope, narrow: { field, values: valuesFor(key, pairs, here) } });
   // Nothing says which of them were counted; that any was shows that the filter takes this key and several values.
-  const seen = new Set(before > 0 && together >= before ? here : []);
-  if (together === before) return { rows: [], seen };
+  const seen = new Set(before.count > 0 && together >= before.count ? here : []);
+  if (together === before.count) {
+    // In the time that many take their turns, controls may have lost as many logs as the person has.
+    const after = api.nowMs() - before.atMs <= COUNT_MS ? before : await lately();
+    if (after.count === together) return { rows: [], seen };
+  }
   const logs = await lists.logs(tally, {
     ...scope,
-    narrow: { field, values: unique(pairs.map(({ text }) => text)) },
+    narrow: { field, values: valuesFor(key, pairs, []) },
   });
   const { theirs, withoutTrace } = sorted(logs, config, pairs);
-  if (theirs.length + withoutTrace.length > 0 || (await countOthers()) >= together) return { rows: theirs, seen };
+  const found = theirs.length + withoutTrace.length > 0;
+  if (found || (await countOthers()).count >= together) return { rows: theirs, seen };
   throw api.broken(tally, `POST ${SUMMARY_ROUTE}`, 'the summary counts logs that the list does not show');
 }
 

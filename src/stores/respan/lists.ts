@@ -13,6 +13,7 @@ import type { LogField, Narrowing, TraceField } from './filters.ts';
 import { filtersOf } from './filters.ts';
 import type { Log, Trace } from './schemas.ts';
 import { logsSchema, saysWhose, summarySchema, tracesSchema, valuesOfField } from './schemas.ts';
+import { Shared } from './shared.ts';
 import { PAGE_SIZE } from './traits.ts';
 
 export const LOGS_ROUTE = '/api/request-logs/list/';
@@ -21,8 +22,6 @@ export const SUMMARY_ROUTE = '/api/request-logs/summary/';
 
 /** How long a filter that refused an impossible value is trusted, virtual milliseconds; every row is checked anyway. */
 const CANARY_MS = 5 * MINUTE_MS;
-/** Shapes whose canaries are remembered. */
-const MOST_CANARIES = 10_000;
 /** Searches look this far past now, like those of the steps (P10). */
 const FUTURE_MS = 7 * DAY_MS;
 
@@ -77,12 +76,13 @@ export function scopeParams({ environment, window }: Scope): [string, string][] 
 export class Lists {
   readonly #api: RespanApi;
   readonly #config: RespanConnection;
-  /** Until when each shape is trusted, virtual epoch milliseconds. */
-  readonly #canaries = new Map<string, number>();
+  /** Canaries by shape: one serves all who search at the same time. */
+  readonly #canaries: Shared;
 
   constructor(api: RespanApi, config: RespanConnection) {
     this.#api = api;
     this.#config = config;
+    this.#canaries = new Shared(() => api.nowMs());
   }
 
   /** All time, as far as anything can be in this store. */
@@ -96,7 +96,8 @@ export class Lists {
     const widthMs = maxWindowMs(this.#config);
     if (widthMs === null) return [window];
     const tiles: Window[] = [];
-    const fromMs = Math.max(window.fromMs, Date.parse(this.#config.startDate));
+    const startMs = Date.parse(this.#config.startDate);
+    const fromMs = window.toMs <= startMs ? window.fromMs : Math.max(window.fromMs, startMs);
     for (let at = fromMs; at < window.toMs; at += widthMs) {
       tiles.push({ fromMs: at, toMs: Math.min(at + widthMs, window.toMs) });
     }
@@ -154,19 +155,34 @@ export class Lists {
     return total;
   }
 
-  /** Whether the unnarrowed traces list has a row at a position, counted from 1. */
-  async hasTraceAt(tally: Tally, scope: Scope, position: number): Promise<boolean> {
-    const params: [string, string][] = [...scopeParams(scope), ['page', String(position)], ['page_size', '1']];
+  /**
+   * Whether the unnarrowed traces list has so many rows. Shown by two of its last ones: a server that brings its last page
+   * for every page past the end, or its first for every page, shows the same row at both places.
+   */
+  async hasTraces(tally: Tally, scope: Scope, least: number): Promise<boolean> {
+    const last = await this.#traceAt(tally, scope, least);
+    return last !== null && ![null, last].includes(await this.#traceAt(tally, scope, least - 1));
+  }
+
+  /** Id of the trace at a position of the unnarrowed traces list, counted from 1; null when there is none. */
+  async #traceAt(tally: Tally, scope: Scope, position: number): Promise<string | null> {
+    const params: [string, string][] = [
+      ...scopeParams(scope),
+      ['page', String(position)],
+      ['page_size', '1'],
+      ['sort_by', 'timestamp'],
+    ];
     try {
       const page = await this.#api.call(
         tally,
         { method: 'POST', path: TRACES_ROUTE, query: params, body: { filters: {} }, shape: 'any' },
         tracesSchema,
       );
-      return page.results.length === 1 && page.results.every(({ environment }) => environment === scope.environment);
+      const [only, second] = page.results;
+      return second === undefined && only?.environment === scope.environment ? only.trace_unique_id : null;
     } catch (error) {
       // How a page past the end is answered is not documented; both ways mean that there is no such row.
-      if (error instanceof StoreError && (error.reason === 'gone' || error.reason === 'rejected')) return false;
+      if (error instanceof StoreError && (error.reason === 'gone' || error.reason === 'rejected')) return null;
       throw error;
     }
   }
@@ -272,15 +288,12 @@ export class Lists {
     ask: (impossible: Narrowing<LogField | TraceField>) => Promise<number>,
   ): Promise<void> {
     const shape = JSON.stringify([route, narrow.field, environment]);
-    if ((this.#canaries.get(shape) ?? Number.NEGATIVE_INFINITY) > this.#api.nowMs()) return;
-    const found = await ask({ field: narrow.field, values: [`lethe-impossible-${randomUUID()}`] });
-    if (found !== 0) {
-      this.#canaries.delete(shape);
+    await this.#canaries.get(shape, CANARY_MS, async () => {
+      const found = await ask({ field: narrow.field, values: [`lethe-impossible-${randomUUID()}`] });
+      if (found === 0) return;
       const advice = 'a value that nobody has was found: the store drops this filter, and no answer to it can be used';
       throw this.#api.broken(tally, `POST ${route}`, advice);
-    }
-    if (this.#canaries.size >= MOST_CANARIES) this.#canaries.clear();
-    this.#canaries.set(shape, this.#api.nowMs() + CANARY_MS);
+    });
   }
 }
 

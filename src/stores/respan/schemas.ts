@@ -80,8 +80,33 @@ export function fieldOf(key: string): string {
 type Carrier = Pick<Log, 'customer_identifier' | 'metadata'> &
   Partial<Pick<Log, 'thread_identifier' | 'custom_identifier'>>;
 
+/**
+ * A metadata value as the application gave it. One of the two ways in which the vendor's tracing client takes metadata
+ * writes a text as JSON, so that it is stored with quotation marks around it (npm `@keywordsai/tracing` 1.0.44).
+ */
+export function unquoted(text: string): string {
+  if (!/^".*"$/s.test(text)) return text;
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return typeof parsed === 'string' ? parsed : text;
+  } catch {
+    return text;
+  }
+}
+
+/** The texts under which a value of a key may be stored; see `unquoted`. JSON text of other clients may be plain ASCII. */
+export function storedForms(key: string, text: string): readonly string[] {
+  if (!key.startsWith(PREFIX)) return [text];
+  const quoted = JSON.stringify(text);
+  const ascii = quoted.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return [text, quoted, ...(ascii === quoted ? [] : [ascii])];
+}
+
 function valuesUnder(carrier: Carrier, key: string) {
-  if (key.startsWith(PREFIX)) return valuesAt(carrier.metadata, key.slice(PREFIX.length));
+  if (key.startsWith(PREFIX)) {
+    const values = valuesAt(carrier.metadata, key.slice(PREFIX.length));
+    return values.map((value) => ({ ...value, text: value.numeric ? value.text : unquoted(value.text) }));
+  }
   return valuesIn(carrier[key as 'customer_identifier' | 'thread_identifier' | 'custom_identifier']);
 }
 

@@ -13,6 +13,9 @@ import { logsFinder, tracesFinder } from './finders.ts';
 import { Lists } from './lists.ts';
 import { locate } from './locate.ts';
 import { lookupRoutes } from './lookups.ts';
+import { RecordErasure } from './records.ts';
+import { Shared } from './shared.ts';
+import { DeletePace } from './delete-pace.ts';
 import { submitDelete } from './submit.ts';
 import { ID_PATTERN, traitsOf } from './traits.ts';
 
@@ -29,7 +32,10 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
   const lists = new Lists(api, config);
   const customers = new Customers(api);
   const { killSwitch } = parts;
-  const reading = { api, config, lists, customers };
+  const nowMs = (): number => api.nowMs();
+  const reading = { api, config, lists, customers, counts: new Shared(nowMs) };
+  const records = new RecordErasure({ config, lists, customers, killSwitch, nowMs });
+  const pace = new DeletePace(nowMs);
   const memory = { probedUntilMs: new Map<string, number>(), reached: { atMs: Number.NEGATIVE_INFINITY } };
 
   return {
@@ -43,7 +49,7 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
     controls: (query) => findControls({ ...reading, ...memory }, query),
     copies: (traces, rows, progress) => findCopies(reading, traces, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(reading, copies, progress),
-    eraseCopies: (copies, lastWord, progress) => eraseCopies(reading, copies, lastWord, progress),
-    submit: (order) => submitDelete({ api, config, lists, killSwitch }, order),
+    eraseCopies: (copies, lastWord, progress) => eraseCopies({ ...reading, records }, copies, lastWord, progress),
+    submit: (order) => submitDelete({ api, config, lists, killSwitch, pace }, order),
   };
 }

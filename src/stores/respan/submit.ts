@@ -9,6 +9,7 @@ import { numberIn, RefusedMatches } from './api.ts';
 import type { RespanApi } from './api.ts';
 import type { RespanConnection } from './config.ts';
 import { bulkDeleteBody, pathSegment } from './filters.ts';
+import type { DeletePace } from './delete-pace.ts';
 import type { Lists, Scope } from './lists.ts';
 import { scopeParams, TRACES_ROUTE } from './lists.ts';
 import type { Trace } from './schemas.ts';
@@ -19,13 +20,20 @@ const BULK_ROUTE = '/api/traces/bulk-delete/';
 const ONE_TEMPLATE = '/api/traces/{trace_unique_id}/';
 
 /**
- * An environment counts as large from so many traces on. The store refuses a bulk delete that matches more than 1,000; the
- * rest is room for what other deletes take away between this look and the call.
+ * An environment counts as large from so many traces on, beside those that this connection is deleting. The store
+ * refuses a bulk delete that matches more than 1,000; the rest is room for what others take away meanwhile.
  */
 const LARGE_ENVIRONMENT = STORE_MATCH_GUARD + 500;
 
 /** So few traces cost hardly more one by one than together, and then nothing hangs on a filter. */
 const FEW = 5;
+
+/**
+ * Traces that go one by one in one order: so many calls take two minutes at the store's rate, each is allowed by everybody
+ * concerned, and an order that has to be begun anew costs no more. A larger one is refused before anything is sent, so that
+ * it comes again in halves.
+ */
+const MOST_SINGLY = 100;
 
 /** Around a trace's own span when it is deleted by a window of its own. */
 const SLACK_MS = 1000;
@@ -35,6 +43,7 @@ export interface SubmitParts {
   readonly config: RespanConnection;
   readonly lists: Lists;
   readonly killSwitch: KillSwitch;
+  readonly pace: DeletePace;
 }
 
 /**
@@ -56,24 +65,55 @@ export interface SubmitParts {
  *   tripped when more matched or was deleted than was sent.
  */
 export async function submitDelete(parts: SubmitParts, order: DeleteOrder): Promise<Receipt> {
-  const { api, lists } = parts;
+  const { api, lists, pace } = parts;
   const tally = api.tally(order.progress);
   const ids = order.traces.map(({ traceId }) => traceId);
   const scope: Scope = { environment: order.projectId, window: lists.allTime() };
+  const end = pace.begin(order.projectId, ids.length);
   const sender = new Sender(parts, tally, order);
-
-  const wide = parts.config.maxWindow === undefined;
-  if (wide && ids.length > FEW && (await lists.hasTraceAt(tally, scope, LARGE_ENVIRONMENT))) {
-    const listed = await sender.listed(ids, scope);
-    if (listed.length > 0) await sender.bulk(ids, scope);
-    // Of these the traces list shows nothing while their spans are still there: the bulk delete matches what it shows.
-    const there = new Set(listed.map((trace) => trace.trace_unique_id));
-    await sender.oneByOne(ids.filter((id) => !there.has(id)));
-  } else {
-    await sender.listed(ids, scope);
-    await sender.oneByOne(ids);
+  try {
+    if (ids.length > FEW && (await isLarge(parts, tally, scope))) {
+      const listed = await sender.listed(ids, scope);
+      // Of some the traces list may show nothing while their spans are still there: the bulk delete matches what it shows.
+      const there = new Set(listed.map((trace) => trace.trace_unique_id));
+      const hidden = ids.filter((id) => !there.has(id));
+      assertFew(hidden);
+      if (listed.length > 0) await sender.bulk(ids, scope);
+      await sender.oneByOne(hidden);
+    } else {
+      assertFew(ids);
+      await sender.listed(ids, scope);
+      await sender.oneByOne(ids);
+    }
+    return sender.receipt();
+  } finally {
+    end(sender.sent);
   }
-  return sender.receipt();
+}
+
+/**
+ * Whether a bulk delete without its filter would match more than the store deletes, even when everything has vanished that
+ * this connection is deleting, this order included: another one that leaves meanwhile counts on it.
+ */
+async function isLarge({ config, lists, pace }: SubmitParts, tally: Tally, scope: Scope): Promise<boolean> {
+  const { environment } = scope;
+  const least = LARGE_ENVIRONMENT + pace.underWay(environment);
+  if (config.maxWindow !== undefined || pace.hasFewer(environment, least)) return false;
+  if (await lists.hasTraces(tally, scope, least)) return true;
+  pace.noteFewer(environment, least);
+  return false;
+}
+
+/** @throws StoreError `rejected` */
+function assertFew(ids: readonly string[]): void {
+  if (ids.length <= MOST_SINGLY) return;
+  throw new StoreError({
+    reason: 'rejected',
+    route: `DELETE ${ONE_TEMPLATE}`,
+    status: null,
+    requestId: null,
+    advice: `more than ${MOST_SINGLY} traces would have to be deleted one by one; nothing was sent, smaller parts are`,
+  });
 }
 
 class Sender {
@@ -83,6 +123,7 @@ class Sender {
   readonly #answers: HttpAnswer[] = [];
   readonly #refused: string[] = [];
   #refusal: StoreError | null = null;
+  #allowed = false;
   /** When the traces were, as far as seen. */
   readonly #ranges = new Map<string, Window>();
 
@@ -91,6 +132,17 @@ class Sender {
     this.#tally = tally;
     this.#order = order;
   }
+
+  /** Whether any delete may have left. */
+  get sent(): boolean {
+    return this.#allowed;
+  }
+
+  /** The last thing before a delete leaves. */
+  readonly #lastWord = async (): Promise<void> => {
+    await this.#order.lastWord();
+    this.#allowed = true;
+  };
 
   /**
    * The traces that a filter on these ids shows now.
@@ -131,7 +183,7 @@ class Sender {
       body: bulkDeleteBody(ids),
       shape: 'any',
       read: false,
-      lastWord: this.#order.lastWord,
+      lastWord: this.#lastWord,
     } as const;
     try {
       const { data, answer } = await api.answer(this.#tally, call, bulkDeleteSchema);
@@ -196,7 +248,7 @@ class Sender {
       query: scopeParams({ environment: this.#order.projectId, window }),
       shape: 'any',
       read: false,
-      lastWord: this.#order.lastWord,
+      lastWord: this.#lastWord,
     });
     this.#answers.push(answer);
     this.#count(

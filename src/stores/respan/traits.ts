@@ -12,11 +12,8 @@ export const CUT_LENGTH = 254;
 /** More matches than this make a bulk delete be refused as a whole (docs, "bulk delete traces"). */
 export const STORE_MATCH_GUARD = 1000;
 
-/**
- * Far below the store's own guard of 1,000: where traces go one by one, so many calls take two minutes at the store's
- * rate, and a batch that has to be begun anew costs no more.
- */
-const MOST_IDS_PER_DELETE = 100;
+/** Where a bulk delete is not safe the traces go one by one, in smaller parts, see `submit.ts`. */
+const MOST_IDS_PER_DELETE = STORE_MATCH_GUARD;
 
 /** Rows of one page, the documented maximum of every list. */
 export const PAGE_SIZE = 1000;
