@@ -22,7 +22,7 @@ import { sdkState } from './braintrust-simulator.ts';
 
 const DAY_MS = 86_400_000;
 /** Projects that an application's traces are spread over, where a store has projects. */
-export const PROJECTS = ['chat', 'agent'] as const;
+const PROJECTS = ['chat', 'agent'] as const;
 
 /** Which people an application serves, and how many traces it writes for each. */
 export interface Traffic {
