@@ -386,14 +386,18 @@ export class LetheClient {
     const query = this.#query([`LetheRequestId = "${input.requestId}"`]);
     const deadline = Date.now() + VISIBILITY_LAG_MS;
     let first: Start | undefined;
+    let looksAfter = 1;
     for (;;) {
       const all: Start[] = [];
       for await (const one of this.#ids(query)) all.push(one);
       const own = all.find((one) => one.runId === runId);
       first = own && all.find((one) => one.workflowId !== workflowId && earlier(one, own));
-      // A list that does not show our own start yet may not show the other one either.
-      if (own !== undefined || Date.now() > deadline) break;
-      await sleep(20);
+      if (first !== undefined || Date.now() > deadline) break;
+      // A list that does not show our own start yet may not show the other one either; and when it does, the other one,
+      // although earlier, may still be on its way into it.
+      if (own !== undefined && looksAfter === 0) break;
+      if (own !== undefined) looksAfter -= 1;
+      await sleep(own === undefined ? 20 : 150);
     }
     if (first === undefined) return;
     await this.temporal.workflow
