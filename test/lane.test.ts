@@ -627,6 +627,8 @@ class World {
     });
     return (lane) => {
       this.counted = traces === 0 ? [atMs] : [];
+      // A plan made anew after a lost vault, which sees them: what an earlier read said is over.
+      if (traces > 0) this.absent = false;
       return planned(lane, answer, false);
     };
   }
