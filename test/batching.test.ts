@@ -913,6 +913,33 @@ describe('steps that go together', () => {
     expect(inner.count('lookup')).toBe(2);
   });
 
+  test('in a crowd that the engine hands over one by one, a convoy waits until no more come', async () => {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    // So long that only a machine that stands still for seconds lets a convoy leave too early.
+    const store = batch(inner, { crowd: 4, mostCrowdQuietMs: 2_000, mostBoardingMs: 8_000 });
+    const steps: Promise<Read>[] = [];
+    for (let at = 0; at < 20; at += 1) {
+      steps.push(step(store, (progress) => lookup(store, refs(['t']), progress)));
+      await sleep(15);
+    }
+    await Promise.all(steps);
+    // Those who came before there was a crowd, and the rest.
+    expect(inner.count('lookup')).toBeLessThanOrEqual(5);
+  });
+
+  test('many steps of one request are no crowd: each goes at once', async () => {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    // A step that waited for more to come would never end.
+    const store = batch(inner, { crowd: 2, mostCrowdQuietMs: 600_000, mostBoardingMs: 600_000 });
+    for (let at = 0; at < 6; at += 1) {
+      const progress = (): void => undefined;
+      const leave = await store.board?.(progress, 'request');
+      await lookup(store, refs(['t']), progress);
+      leave?.();
+    }
+    expect(inner.count('lookup')).toBe(6);
+  });
+
   test('a convoy that is full leaves the others to the next', async () => {
     const inner = new ScriptedStore([rowOf('t', 'p')]);
     const store = batch(inner, { mostMembers: 3 });

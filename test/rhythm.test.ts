@@ -6,6 +6,7 @@ import {
   JITTER_SLOT_MS,
   jitterMs,
   MINUTE_MS,
+  nextTogether,
   probeDelayMs,
   settledAfter,
   WEEK_MS,
@@ -136,5 +137,26 @@ describe('probeDelayMs', () => {
         expect(Number.isInteger(wait)).toBe(true);
       }),
     );
+  });
+});
+
+describe('nextTogether', () => {
+  test('never early, at most a tenth of the settle time late, or one slot', () => {
+    const settle = fc.integer({ min: 0, max: 3 * DAY_MS });
+    fc.assert(
+      fc.property(anyInstant, settle, (atMs, settleMs) => {
+        const next = nextTogether(atMs, settleMs);
+        expect(next).toBeGreaterThanOrEqual(atMs);
+        expect(next - atMs).toBeLessThan(Math.max(settleMs / 10, JITTER_SLOT_MS) + 1);
+      }),
+    );
+  });
+
+  test('those whose reads were a minute apart meet again at the same instant, unless a boundary lies between', () => {
+    const first = at('2026-12-01T00:00:20Z');
+    expect(nextTogether(first, DAY_MS)).toBe(nextTogether(first + MINUTE_MS, DAY_MS));
+    expect(nextTogether(first, 10 * MINUTE_MS)).toBe(nextTogether(first + 30_000, 10 * MINUTE_MS));
+    // A settled weekend is such a boundary itself: nothing is added to it.
+    expect(nextTogether(at('2026-12-01T00:00:00Z'), DAY_MS)).toBe(at('2026-12-01T00:00:00Z'));
   });
 });

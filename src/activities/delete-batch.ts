@@ -8,14 +8,14 @@ import {
   type BookEntry,
   type Delta,
 } from '../erasure/book.ts';
-import { settledAfter, slotEnd } from '../erasure/rhythm.ts';
+import { settledAfter } from '../erasure/rhythm.ts';
 import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
 import type { Project, Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
-import { deltaName, jitterOf } from './figures.ts';
+import { deltaName, nextLook } from './figures.ts';
 import { Inconclusive, Reader } from './reader.ts';
 import { rowIdsOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -111,7 +111,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     pulled: sorted.pulled.length,
     ...(refused.size === 0 ? {} : { refused: refused.size }),
     settledAtMs,
-    nextCheckAtMs: settledAtMs === null ? null : slotEnd(settledAtMs + jitterOf(deps, input.requestId)),
+    nextCheckAtMs: settledAtMs === null ? null : nextLook(deps, input.requestId, settledAtMs),
   };
 }
 

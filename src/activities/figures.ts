@@ -1,7 +1,7 @@
 import { copyLedger, givenLedger, traceLedger, type Book } from '../erasure/book.ts';
 import { exceptionsFromLedgers, type LaneException } from '../erasure/outcome.ts';
 import { formatCount, formatInstant } from '../erasure/format.ts';
-import { jitterMs } from '../erasure/rhythm.ts';
+import { jitterMs, nextTogether } from '../erasure/rhythm.ts';
 import type { LaneFigures } from '../erasure/steps.ts';
 import type { LaneDeps } from './deps.ts';
 
@@ -88,8 +88,13 @@ function findersBy(deps: LaneDeps, key: string): number {
   return deps.store.finders.filter(({ searches }) => searches?.(key) ?? true).length;
 }
 
+/** When a request reads next, if it may from an instant on: with those due about then, in its own slot of the spread. */
+export function nextLook(deps: LaneDeps, requestId: string, fromMs: number): number {
+  return nextTogether(fromMs, deps.store.traits.rhythm.settleMs) + jitterOf(deps, requestId);
+}
+
 /** This request's own delay within its store's spread. */
-export function jitterOf(deps: LaneDeps, requestId: string): number {
+function jitterOf(deps: LaneDeps, requestId: string): number {
   let seed = 2_166_136_261;
   for (const character of requestId) seed = Math.imul(seed ^ (character.codePointAt(0) ?? 0), 16_777_619) >>> 0;
   return jitterMs(deps.store.traits.rhythm, seed, deps.policy.expectedPeople);

@@ -9,7 +9,6 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
-import { slotEnd } from '../erasure/rhythm.ts';
 import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
@@ -23,7 +22,7 @@ import {
 } from '../evidence/record.ts';
 import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
-import { bookName, figuresOf, jitterOf } from './figures.ts';
+import { bookName, figuresOf, nextLook } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
@@ -143,7 +142,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     book: ref,
     batches: batches.map((batch) => batch.length),
     stop,
-    nextCheckAtMs: slotEnd(nowMs + settle + jitterOf(deps, input.requestId)),
+    nextCheckAtMs: nextLook(deps, input.requestId, nowMs + settle),
     cleanReads: nothingFound && clocksAgree(reader) ? 1 : 0,
     ...figures,
   };

@@ -57,7 +57,7 @@ export async function runStep<Answer>(
   let leave: (() => void) | undefined;
   try {
     run.progress();
-    leave = await deps.store.board?.(run.progress);
+    leave = await deps.store.board?.(run.progress, input.requestId);
     return await perform(run);
   } catch (error) {
     if (error instanceof CancelledFailure) throw error;

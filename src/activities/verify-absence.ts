@@ -11,7 +11,6 @@ import {
 } from '../erasure/book.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { verdictOf } from '../erasure/outcome.ts';
-import { slotEnd } from '../erasure/rhythm.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
   recordedFigures,
@@ -23,7 +22,7 @@ import {
 import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
-import { bookName, deltasAmong, figuresOf, jitterOf } from './figures.ts';
+import { bookName, deltasAmong, figuresOf, nextLook } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
 import { classify, newCopies, placesOf, rowIdsOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -417,9 +416,9 @@ function nextCheck(
     settleMs,
   }: { readonly nowMs: number; readonly lastCountedAtMs: number | null; readonly settleMs: number },
 ): number {
-  const jitter = jitterOf(deps, input.requestId);
-  if (input.settledAtMs !== null && nowMs < input.settledAtMs) return slotEnd(input.settledAtMs + jitter);
-  return lastCountedAtMs === null ? nowMs : slotEnd(lastCountedAtMs + settleMs);
+  if (input.settledAtMs !== null && nowMs < input.settledAtMs)
+    return nextLook(deps, input.requestId, input.settledAtMs);
+  return lastCountedAtMs === null ? nowMs : nextLook(deps, input.requestId, lastCountedAtMs + settleMs);
 }
 
 /** The book at the lane's end: what was absent often enough is proven, and copies are looked at once more. */

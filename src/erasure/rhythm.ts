@@ -42,6 +42,20 @@ export function slotEnd(atMs: number): number {
   return Math.ceil(atMs / JITTER_SLOT_MS) * JITTER_SLOT_MS;
 }
 
+/** Of the time between two counted reads, this share is rounded up to: nobody waits much longer, and all wake together. */
+const TOGETHER_SHARE = 10;
+
+/**
+ * When people whose deletes or reads were some time apart read again: together, so that their calls can ride together.
+ * At most a tenth of the settle time later than an instant, never earlier.
+ *
+ * @param settleMs the store's settle time, milliseconds.
+ */
+export function nextTogether(atMs: number, settleMs: number): number {
+  const grid = Math.max(1, Math.floor(settleMs / TOGETHER_SHARE / JITTER_SLOT_MS)) * JITTER_SLOT_MS;
+  return Math.ceil(atMs / grid) * grid;
+}
+
 /** People a small server can wake in a second; see the measured start rate in docs/operating.md. */
 const WAKES_PER_SECOND = 4;
 

@@ -439,7 +439,7 @@ export function batched(
     traits,
     normaliseId: (id) => inner.normaliseId(id),
     check: () => inner.check(),
-    board: (member) => convoys.board(member),
+    board: (member, request) => convoys.board(member, request),
     projects: (progress) =>
       ask<null, readonly Project[]>(
         progress,

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../erasure/clock.ts';
 import { realSpanMs } from '../erasure/clock.ts';
+import { JITTER_SLOT_MS } from '../erasure/rhythm.ts';
 import type { Progress } from './port.ts';
 
 /** How long steps wait for each other. */
@@ -18,17 +19,24 @@ export interface ConvoyOptions {
    */
   readonly mostBoardingMs?: number;
   /**
-   * From so many steps on, aboard or under way, a convoy waits until no more come.
+   * From so many steps on, aboard, under way or come of late, a convoy waits until no more come.
    *
    * @default 8
    */
   readonly crowd?: number;
   /**
-   * Longest quiet that is waited for then, real milliseconds; less where steps come faster.
+   * The quiet that is waited for then, virtual milliseconds, and at most `mostCrowdQuietMs` real ones. Where that is next
+   * to nothing, on a fast clock, a few times the usual pause between two steps, up to a second.
    *
-   * @default 1,000
+   * @default 60,000
    */
   readonly crowdQuietMs?: number;
+  /**
+   * Real milliseconds: a slot of jitter and a little, so that who wakes in the next slot still comes aboard.
+   *
+   * @default 11,000
+   */
+  readonly mostCrowdQuietMs?: number;
   /**
    * Most steps in one convoy: what they ask together still has to fit the memory of one worker.
    *
@@ -61,7 +69,8 @@ const DEFAULTS: Times = {
   boardingMs: 2_000,
   mostBoardingMs: 18_000,
   crowd: 8,
-  crowdQuietMs: 1_000,
+  crowdQuietMs: 60_000,
+  mostCrowdQuietMs: JITTER_SLOT_MS + 1_000,
   mostMembers: 250,
   busyMs: 1_000,
   callingMs: 60_000,
@@ -278,6 +287,10 @@ function dropStopped(asks: readonly Ask<never, never>[]): void {
 /** Thrown into a call made for several steps when none of them wants its answer any more. Reaches nobody. */
 class Abandoned extends Error {}
 
+/** Waited for in a crowd however fast the clock is, as far as the usual pauses between steps ask for it. */
+const PAUSES_WAITED_FOR = 4;
+const MOST_PAUSE_MS = 1_000;
+
 /** Steps that travel with others in a convoy that has left: sent away now, they would lose what was read for them with the others. */
 const aboard = new WeakSet<Progress>();
 
@@ -290,16 +303,21 @@ export function isAboard(member: Progress): boolean {
 export class Convoys {
   readonly #clock: Clock;
   readonly #times: Times;
+  /** Real milliseconds. */
+  readonly #quietMs: number;
   readonly #of = new WeakMap<Progress, Convoy>();
   readonly #underWay = new Set<Convoy>();
   #boarding: { readonly convoy: Convoy; readonly departs: Promise<void> } | null = null;
   /** When the latest step came, and the usual time between two, real milliseconds; null while there is no telling. */
   #latestMs = Number.NEGATIVE_INFINITY;
   #gapMs: number | null = null;
+  /** Whose steps came of late, and when the latest of each did: a convoy may be over before the next step comes. */
+  readonly #cameMs = new Map<string | Progress, number>();
 
   constructor(clock: Clock, options: ConvoyOptions = {}) {
     this.#clock = clock;
     this.#times = { ...DEFAULTS, ...options };
+    this.#quietMs = Math.min(this.#times.mostCrowdQuietMs, realSpanMs(clock, this.#times.crowdQuietMs));
   }
 
   /** The convoy of a step, or undefined when it goes by itself. */
@@ -310,11 +328,12 @@ export class Convoys {
   /**
    * Waits until a convoy leaves.
    *
+   * @param request whose step it is; left out: nobody else's.
    * @returns what to call when the step has ended.
    * @throws whatever `member` throws while it waits.
    */
-  async board(member: Progress): Promise<() => void> {
-    this.#noteArrival();
+  async board(member: Progress, request?: string): Promise<() => void> {
+    this.#noteArrival(request ?? member);
     const boarding = (this.#boarding ??= this.#open());
     const { convoy, departs } = boarding;
     convoy.join(member);
@@ -342,12 +361,19 @@ export class Convoys {
   }
 
   /** How fast steps come, while there are any. */
-  #noteArrival(): void {
+  #noteArrival(whose: string | Progress): void {
     const nowMs = performance.now();
     const gapMs = nowMs - this.#latestMs;
-    if (this.#population() === 0) this.#gapMs = null;
+    for (const [one, cameMs] of this.#cameMs) if (nowMs - cameMs > this.#quietMs) this.#cameMs.delete(one);
+    if (this.#population() === 0 && this.#cameMs.size === 0) this.#gapMs = null;
     else this.#gapMs = this.#gapMs === null ? gapMs : 0.7 * this.#gapMs + 0.3 * gapMs;
+    this.#cameMs.set(whose, nowMs);
     this.#latestMs = nowMs;
+  }
+
+  #isCrowded(): boolean {
+    const { crowd } = this.#times;
+    return this.#cameMs.size >= crowd || this.#population() >= crowd;
   }
 
   #population(): number {
@@ -357,14 +383,15 @@ export class Convoys {
 
   /**
    * When many wake at once, the engine hands their steps over one by one, some a second. A convoy that left meanwhile
-   * would leave most of them behind; so it waits until nobody has come for a few times the usual gap.
+   * would leave most of them behind; so it waits until nobody has come for a while.
    */
   async #untilQuiet(convoy: Convoy, openedAtMs: number): Promise<void> {
-    const { crowd, crowdQuietMs, mostBoardingMs, mostMembers } = this.#times;
-    while (this.#gapMs !== null && this.#population() >= crowd && convoy.size < mostMembers) {
+    const { mostBoardingMs, mostMembers } = this.#times;
+    while (this.#gapMs !== null && this.#isCrowded() && convoy.size < mostMembers) {
       const nowMs = performance.now();
+      const pauseMs = Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * this.#gapMs);
       const leftMs = Math.min(
-        this.#latestMs + Math.min(crowdQuietMs, 4 * this.#gapMs) - nowMs,
+        this.#latestMs + Math.max(this.#quietMs, pauseMs) - nowMs,
         openedAtMs + mostBoardingMs - nowMs,
       );
       if (leftMs <= 0) return;

@@ -152,7 +152,10 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
         }),
     ...(inner.board === undefined
       ? {}
-      : { board: (progress: Progress) => (inner.board as NonNullable<TraceStore['board']>)(progress) }),
+      : {
+          board: (progress: Progress, request?: string) =>
+            (inner.board as NonNullable<TraceStore['board']>)(progress, request),
+        }),
     submit: async (order) => {
       const { projectId, traces } = order;
       const traceIds = traces.map(({ traceId }) => traceId);

@@ -362,8 +362,10 @@ export interface TraceStore {
   /**
    * A step says that it begins, by the `progress` that its calls will carry, and at the end calls the function it was
    * given. Steps that begin together have their calls put together. Absent: nothing is shared.
+   *
+   * @param request whose step it is: many steps of one request are no crowd. Left out: nobody else's.
    */
-  board?(progress: Progress): Promise<() => void>;
+  board?(progress: Progress, request?: string): Promise<() => void>;
 }
 
 /** Thrown by a search that was bounded (`FindQuery.mostRows`) and would have read more. */
