@@ -204,21 +204,21 @@ export function leastOfBraintrust(task: Task): Least {
 /**
  * As for LangSmith; Respan's page numbers are offsets, so no searches of several people are combined (P20), and a list of
  * more than one page takes two passes that agree (P28). Sizes: a page has 1,000 rows, a bulk delete matches at most 1,000
- * traces (vendor's maxima); no list names more ids than fit a page.
+ * traces (vendor's maxima); no list names more traces than fit a page with the controls'.
  *
  * - projects: none, the API lists no environments.
  * - controls, each step: a page of logs, and what the traces list says of those chosen (P6, P7); in the plan once whether
- *   wide ranges are cut.
+ *   wide ranges are cut (P10).
  * - canaries: this store drops filters that it does not know, so that for each kind of question an impossible value must
  *   first find nothing: 1 for each list and field in a step. Counted with the question.
- * - find: each person by two endpoints (P5), and the customer record (P22).
- * - by id: logs and traces (P4, P17).
+ * - find: each person by two endpoints (P5); one list tells the customer records of all (P22).
+ * - by id: logs and traces (P4, P17); where nothing is left, only ids count.
  * - copies: datasets, testsets, experiments, one list each.
  * - delete: as long as well over 1,000 traces of others or of the person are left in the environment, 1,000 in a bulk
  *   delete: without its filter it would match them all, and the store refuses that. Else one by one.
- * - rest: before a delete, whether the environment is that large, and the same list as will be deleted (P19); at the end
- *   for each person's customer record a read before, the delete and a read after (P22), and 2 that show that such reads
- *   can be believed.
+ * - rest: before each delete call, two that show that the environment is that large, and the same list as will be deleted
+ *   (P19); at the end for each person's customer record the delete and a read after it (P22), three looks for all of them
+ *   before, and 2 that show that such reads can be believed.
  */
 export function leastOfRespan(task: Task): Least {
   const page = 1000;
@@ -231,36 +231,35 @@ export function leastOfRespan(task: Task): Least {
   let left = traces;
   let bulk = 0;
   for (; left > 0 && otherTraces + left - Math.min(left, page) >= large; bulk += 1) left -= Math.min(left, page);
-  const batches = bulk + Math.ceil(left / page);
   const steps = Math.ceil(tracesEach / page);
   // Batches of one person come one after the other, those of many people in one go.
   const deleteLists = steps > 1 ? parts(traces, page) : [traces];
   const verify: ReadonlyMap<Purpose, number> = new Map([
-    ['controls', 3],
-    ['find logs', people * 2 + 1],
+    ['controls', 2],
+    ['find logs', people + 2],
     ['find traces', people + 1],
     ['by id logs', traceLists(traces) + 1],
-    ['by id traces', traceLists(traces)],
+    ['by id traces', traceLists(traces) + 1],
   ]);
   return new Map<Phase, ReadonlyMap<Purpose, number>>([
-    ['all', new Map([['rest', batches * 2 + people * 3 + 2]])],
+    ['all', new Map([['rest', bulk * 3 + Math.ceil(left / page) * 2 + people * 2 + 3 + 2]])],
     [
       'plan',
       new Map([
-        ['controls', 4],
-        ['find logs', people * (passes(tracesEach * runsPerTrace + controls) + 1) + 1],
+        ['controls', 3],
+        ['find logs', people * passes(tracesEach * runsPerTrace + controlRuns) + 2],
         ['find traces', people * passes(tracesEach + controls) + 1],
         ['by id logs', logLists(traces) + 1],
-        ['by id traces', traceLists(traces)],
+        ['by id traces', traceLists(traces) + 1],
         ['copies', 3],
       ]),
     ],
     [
       'delete',
       new Map([
-        ['controls', steps * 3],
+        ['controls', steps * 2],
         ['by id logs', sum(deleteLists.map(logLists)) + 1],
-        ['by id traces', sum(deleteLists.map(traceLists))],
+        ['by id traces', sum(deleteLists.map(traceLists)) + 1],
         ['delete', bulk + left],
       ]),
     ],

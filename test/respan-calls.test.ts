@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { leastOfRespan, type Task } from '../bench/least.ts';
 import { DAY_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
 import { startRespanSimulator } from '../src/simulators/respan/index.ts';
 import type { RespanSimulator } from '../src/simulators/respan/index.ts';
@@ -12,7 +13,6 @@ import { deleteOrder } from './support/delete-order.ts';
 const T0 = Date.parse('2026-11-25T12:00:00Z');
 /** A person's turns at 50 calls a minute pass quickly, and what is remembered for minutes is forgotten as in real use. */
 const SPEED = 500;
-const PAGE = 1000;
 
 const PHASES = ['plan', 'delete', 'verify 1', 'verify 2'] as const;
 type Phase = (typeof PHASES)[number];
@@ -197,29 +197,9 @@ function names(prefix: string, count: number): string[] {
 const OLD = { from: T0 - 31 * DAY_MS, to: T0 - DAY_MS } as const;
 const CUSTOMER = ['customer_identifier'];
 
-/**
- * The fewest calls for these people in one large environment under `customer_identifier`, going step by step together.
- *
- * - controls, each step: a page of logs and what the traces list says of those chosen (P6, P7); once, whether wide ranges
- *   are cut (P10).
- * - canaries, each step: one for each list and field, since this store drops filters that it does not know: by person and
- *   by id on two lists, of which the delete asks by id alone.
- * - find: each person by two lists (P5). Their pages are offsets, so that no two people are asked for together (P20).
- * - by id: lists of whole traces that fit a page with the controls' (P28); where nothing is left, only ids count.
- * - records: one list tells all that there are (P22); at the end each is deleted and read by a call of its own, after three
- *   looks for all: logs, traces and records; 2 show that the reads can be believed.
- * - copies: datasets, testsets, experiments.
- * - delete, each thousand: two to see that the environment is large, the identical list (P19), the call.
- */
-function leastOf(people: number, tracesEach: number, rowsEach: number, controls: number): number {
-  const traces = people * tracesEach;
-  const lists = (rows: number): number => Math.ceil(traces / Math.floor((PAGE - controls * rows) / rows));
-  const finds = 2 * people;
-  const whole = lists(rowsEach) + lists(1);
-  const plan = 2 + 1 + 4 + finds + 1 + whole + 3;
-  const remove = 2 + 2 + whole + 4 * Math.ceil(traces / PAGE);
-  const verify = 2 + 4 + finds + 1 + 2 * lists(1);
-  return plan + remove + 2 * verify + 2 * people + 3 + 2;
+/** The fewest calls for these people in one environment under one key, going step by step together. */
+function leastOf(task: Task): number {
+  return [...leastOfRespan(task).values()].flatMap((one) => [...one.values()]).reduce((sum, count) => sum + count, 0);
 }
 
 describe('calls of people who are erased together', () => {
@@ -231,7 +211,7 @@ describe('calls of people who are erased together', () => {
     sim.seedPeople({ people, tracesPerPerson: 10 });
     await scene.erase(people);
 
-    const least = leastOf(200, 10, 3, 2);
+    const least = leastOf({ people: 200, tracesEach: 10, runsPerTrace: 3, controls: 2, otherTraces: 3000 });
     expect(least).toBeGreaterThan(1600);
     expect(scene.total).toBeGreaterThanOrEqual(least - 5);
     expect(scene.total).toBeLessThanOrEqual(1.25 * least);
