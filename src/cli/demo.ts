@@ -337,7 +337,7 @@ function conclude({ status, record, stores, names, out, link, seconds }: Conclus
   const proven = status.status === 'verified' || status.status === 'verified-with-exceptions';
 
   const row = (title: string, cell: (store: DemoStore) => string): string =>
-    `  ${title.padEnd(18)}${stores.map((store) => cell(store).padEnd(20)).join('')}`.trimEnd();
+    `  ${title.padEnd(18)}${stores.map((store) => cell(store).padEnd(24)).join('')}`.trimEnd();
   const lines = [
     '',
     `Lethe says: ${status.status}`,
@@ -380,7 +380,8 @@ function conclude({ status, record, stores, names, out, link, seconds }: Conclus
 function outcomeOf(status: RequestStatus, connection: string): string {
   const lane = status.connections[connection]?.status ?? 'unknown';
   const exceptions = status.exceptions.filter((one) => one.connection === connection).length;
-  return lane === 'verified-with-exceptions' ? `verified, but for ${exceptions}` : lane;
+  if (lane !== 'verified-with-exceptions') return lane;
+  return `verified, ${exceptions} ${exceptions === 1 ? 'exception' : 'exceptions'}`;
 }
 
 /** From the request to a lane's last read, and its rounds. */
