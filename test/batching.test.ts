@@ -1009,7 +1009,13 @@ describe('steps that go together', () => {
 
   test('no timer is left behind', async () => {
     const inner = new ScriptedStore([rowOf('t', 'p')]);
-    const store = batch(inner, { mostBoardingMs: 60_000, callingMs: 60_000, busyMs: 60_000, lookMs: 20_000 });
+    const store = batch(inner, {
+      mostBoardingMs: 60_000,
+      callingMs: 60_000,
+      busyMs: 60_000,
+      lookMs: 20_000,
+      mostCrowdQuietMs: 100,
+    });
     const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     const before = timers();
     for (let turn = 0; turn < 3; turn += 1) {

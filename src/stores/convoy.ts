@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../erasure/clock.ts';
 import { realSpanMs } from '../erasure/clock.ts';
-import { JITTER_SLOT_MS } from '../erasure/rhythm.ts';
+import { DAY_MS, JITTER_SLOT_MS } from '../erasure/rhythm.ts';
 import type { Progress } from './port.ts';
 
 /** How long steps wait for each other. */
@@ -287,6 +287,13 @@ function dropStopped(asks: readonly Ask<never, never>[]): void {
 /** Thrown into a call made for several steps when none of them wants its answer any more. Reaches nobody. */
 class Abandoned extends Error {}
 
+/**
+ * How long it is remembered whose steps came, virtual milliseconds: whoever was here for one weekend comes back together
+ * with the others after it.
+ */
+const REMEMBERED_MS = 8 * DAY_MS;
+const MOST_REMEMBERED = 10_000;
+
 /** Waited for in a crowd however fast the clock is, as far as the usual pauses between steps ask for it. */
 const PAUSES_WAITED_FOR = 4;
 const MOST_PAUSE_MS = 1_000;
@@ -311,7 +318,10 @@ export class Convoys {
   /** When the latest step came, and the usual time between two, real milliseconds; null while there is no telling. */
   #latestMs = Number.NEGATIVE_INFINITY;
   #gapMs: number | null = null;
-  /** Whose steps came of late, and when the latest of each did: a convoy may be over before the next step comes. */
+  /**
+   * Whose steps came, and when the latest of each did, real milliseconds, the longest ago first: a convoy may be over before
+   * the next step comes.
+   */
   readonly #cameMs = new Map<string | Progress, number>();
 
   constructor(clock: Clock, options: ConvoyOptions = {}) {
@@ -364,16 +374,25 @@ export class Convoys {
   #noteArrival(whose: string | Progress): void {
     const nowMs = performance.now();
     const gapMs = nowMs - this.#latestMs;
-    for (const [one, cameMs] of this.#cameMs) if (nowMs - cameMs > this.#quietMs) this.#cameMs.delete(one);
-    if (this.#population() === 0 && this.#cameMs.size === 0) this.#gapMs = null;
+    if (this.#population() === 0 && gapMs > this.#quietMs) this.#gapMs = null;
     else this.#gapMs = this.#gapMs === null ? gapMs : 0.7 * this.#gapMs + 0.3 * gapMs;
+    this.#cameMs.delete(whose);
     this.#cameMs.set(whose, nowMs);
     this.#latestMs = nowMs;
+    const rememberedMs = realSpanMs(this.#clock, REMEMBERED_MS);
+    for (const [one, cameMs] of this.#cameMs) {
+      if (nowMs - cameMs <= rememberedMs && this.#cameMs.size <= MOST_REMEMBERED) break;
+      this.#cameMs.delete(one);
+    }
   }
 
-  #isCrowded(): boolean {
+  /** Whether many are here, or come within the quiet that is waited for. */
+  #isCrowded(nowMs: number): boolean {
     const { crowd } = this.#times;
-    return this.#cameMs.size >= crowd || this.#population() >= crowd;
+    if (this.#population() >= crowd) return true;
+    let lately = 0;
+    for (const cameMs of this.#cameMs.values()) if (nowMs - cameMs <= this.#quietMs) lately += 1;
+    return lately >= crowd;
   }
 
   #population(): number {
@@ -383,13 +402,16 @@ export class Convoys {
 
   /**
    * When many wake at once, the engine hands their steps over one by one, some a second. A convoy that left meanwhile
-   * would leave most of them behind; so it waits until nobody has come for a while.
+   * would leave most of them behind; so it waits until nobody has come for a while. Where many were at work lately, the
+   * first one waits too: the others are likely to follow.
    */
   async #untilQuiet(convoy: Convoy, openedAtMs: number): Promise<void> {
     const { mostBoardingMs, mostMembers } = this.#times;
-    while (this.#gapMs !== null && this.#isCrowded() && convoy.size < mostMembers) {
+    while (convoy.size < mostMembers) {
       const nowMs = performance.now();
-      const pauseMs = Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * this.#gapMs);
+      const crowded = this.#isCrowded(nowMs);
+      if (!crowded && this.#cameMs.size < this.#times.crowd) return;
+      const pauseMs = crowded ? Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
       const leftMs = Math.min(
         this.#latestMs + Math.max(this.#quietMs, pauseMs) - nowMs,
         openedAtMs + mostBoardingMs - nowMs,
