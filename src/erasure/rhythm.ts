@@ -44,15 +44,18 @@ export function slotEnd(atMs: number): number {
 
 /** Of the time between two counted reads, this share is rounded up to: nobody waits much longer, and all wake together. */
 const TOGETHER_SHARE = 10;
+/** Where that is less, this long, unless the settle time itself is shorter. */
+const TOGETHER_MS = MINUTE_MS;
 
 /**
  * When people whose deletes or reads were some time apart read again: together, so that their calls can ride together.
- * At most a tenth of the settle time later than an instant, never earlier.
+ * At most a tenth of the settle time, or a minute, later than an instant, never earlier.
  *
  * @param settleMs the store's settle time, milliseconds.
  */
 export function nextTogether(atMs: number, settleMs: number): number {
-  const grid = Math.max(1, Math.floor(settleMs / TOGETHER_SHARE / JITTER_SLOT_MS)) * JITTER_SLOT_MS;
+  const most = Math.max(settleMs / TOGETHER_SHARE, Math.min(settleMs, TOGETHER_MS));
+  const grid = Math.max(1, Math.floor(most / JITTER_SLOT_MS)) * JITTER_SLOT_MS;
   return Math.ceil(atMs / grid) * grid;
 }
 

@@ -13,11 +13,17 @@ export interface ConvoyOptions {
    */
   readonly boardingMs?: number;
   /**
-   * Longest wait for the convoys before, real milliseconds: no activity parks longer than 20 s for a turn.
+   * Longest wait for the convoys before and for a crowd, real milliseconds: no activity parks longer than 20 s for a turn.
    *
    * @default 18,000
    */
   readonly mostBoardingMs?: number;
+  /**
+   * The same in a crowd: the convoys before use up the store's limits anyway, and who leaves now only makes calls of his own.
+   *
+   * @default 180,000
+   */
+  readonly mostCrowdWaitMs?: number;
   /**
    * From so many steps on, aboard, under way or come of late, a convoy waits until no more come.
    *
@@ -68,6 +74,7 @@ type Times = Required<ConvoyOptions>;
 const DEFAULTS: Times = {
   boardingMs: 2_000,
   mostBoardingMs: 18_000,
+  mostCrowdWaitMs: 180_000,
   crowd: 8,
   crowdQuietMs: 60_000,
   mostCrowdQuietMs: JITTER_SLOT_MS + 1_000,
@@ -428,13 +435,16 @@ export class Convoys {
   }
 
   async #departure(convoy: Convoy): Promise<void> {
-    const { boardingMs, mostBoardingMs } = this.#times;
+    const { boardingMs, mostBoardingMs, mostCrowdWaitMs, mostMembers } = this.#times;
     const openedAtMs = performance.now();
     const before = Promise.all([...this.#underWay].map(({ end }) => end));
-    await Promise.all([
+    const [, free] = await Promise.all([
       sleep(Math.min(boardingMs, Math.max(1, realSpanMs(this.#clock, boardingMs)))),
       within(before, mostBoardingMs),
     ]);
+    if (!free && this.#isCrowded(performance.now()) && convoy.size < mostMembers) {
+      await within(before, mostCrowdWaitMs - mostBoardingMs);
+    }
     await this.#untilQuiet(convoy, openedAtMs);
     if (this.#boarding?.convoy === convoy) this.#boarding = null;
     this.#underWay.add(convoy);
