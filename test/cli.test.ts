@@ -298,6 +298,8 @@ describe('what scripts and people are told', () => {
     cleanReads: 1,
     cleanReadsWanted: 2,
     lastRead: '35 traces are still readable although the store has acknowledged their deletion twice by now',
+    plan: null,
+    approval: null,
   };
   const status: RequestStatus = {
     requestId: 'r-20261127-ab12cd34ef',
