@@ -38,7 +38,7 @@ export function forecast(
 ): Forecast {
   const { nowMs, dueMs, cleanReads, submits } = plan;
   // Reads that are due about the same time are made together, and people are spread over some time: see `nextLook`.
-  const lateMs = Math.max(JITTER_SLOT_MS, rhythm.settleMs / 10) + rhythm.spreadMs;
+  const lateMs = Math.max(JITTER_SLOT_MS, Math.ceil(rhythm.settleMs / 10)) + rhythm.spreadMs;
   const readsMs = (cleanReads - 1) * rhythm.settleMs;
   // Without a submit the plan's own read is the first.
   const lateReadsMs = readsMs + (submits ? cleanReads : cleanReads - 1) * lateMs;
