@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import assert from 'node:assert/strict';
-import { planSchema } from '../src/index.ts';
+import { eraseRequestSchema, planSchema } from '../src/index.ts';
 import { approvalRefusal, mostWithoutApproval, samePerson, stopFor } from '../src/erasure/approval.ts';
 import { newLane, nextCommand, ordered, planned, refusal, verified, type LaneState } from '../src/erasure/lane.ts';
 import { EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES, imbalances } from '../src/erasure/ledger.ts';
@@ -80,6 +80,22 @@ describe('whether an approval applies', () => {
     expect(approvalRefusal({ ...scene, secondPersonAbove: 41, requester: 'omar' }, word)).toBeNull();
     expect(samePerson(' Ines  Weber', 'ines weber')).toBe(true);
     expect(samePerson('ines', 'inés')).toBe(false);
+  });
+});
+
+describe('who asks', () => {
+  const ann = [{ kind: 'user_id', value: 'u_4242' }];
+  const problems = (requestedBy: unknown): readonly string[] =>
+    eraseRequestSchema.safeParse({ identifiers: ann, requestedBy }).error?.issues.map(({ message }) => message) ?? [];
+
+  test('P33: is a name that holds no identifier of the person', () => {
+    expect(problems(' Ines Weber ')).toEqual([]);
+    expect(problems('support for U_4242').join()).toMatch(/contains an identifier of the person/);
+    expect(problems('support for U_4242').join()).not.toMatch(/4242/);
+  });
+
+  test.each(['', '  ', 'a\nb', 'x'.repeat(201), 7])('P25: is refused: %j', (name) => {
+    expect(problems(name)).toHaveLength(1);
   });
 });
 
@@ -396,6 +412,24 @@ describe('approval, with a store', () => {
     expect(record.request?.requestedBy).toBe('Ines');
     expect(record.outcome?.verbs.map(({ verb, requestedBy, applied }) => [verb, requestedBy, applied])).toEqual([
       ['approve', 'omar', true],
+    ]);
+    assertOthersLive(at);
+  });
+
+  test('P18 P26: approved while no worker is up, it waits as a signal; one for another plan is recorded and ignored', async () => {
+    const at = await start('signal');
+    at.seed(['u_42', 'u_7', 'u_8'], 3);
+    const { requestId } = await at.erase({ expectAtMost: 2 });
+    const { plan } = lane(await waits(at, requestId));
+    await at.stopWorker();
+    expect(await say(at, requestId, TWO, 9)).toMatchObject({ delivered: 'signal' });
+    expect(await say(at, requestId, plan.digest, 3)).toMatchObject({ delivered: 'signal' });
+    expect(at.sim.truth.submissions()).toEqual([]);
+    await at.startWorker();
+    expect((await at.client.result(requestId)).status).toBe('verified');
+    expect((await at.record(requestId)).outcome?.verbs).toMatchObject([
+      { verb: 'approve', planDigest: TWO, applied: false, reason: expect.stringContaining('another plan by now') },
+      { verb: 'approve', planDigest: plan.digest, applied: true },
     ]);
     assertOthersLive(at);
   });

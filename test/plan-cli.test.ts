@@ -69,7 +69,7 @@ test('P18 P36: --dry-run tells the plan for people and for scripts, and deletes 
   expect(requestStatusSchema.parse(json)).toMatchObject({ dryRun: true });
   expect(plan.connections[CONNECTION]).toMatchObject({ traces: { pending: 3 }, plan: { traces: 3, batches: 1 } });
   assertNothingDeleted(at);
-});
+}, 150_000);
 
 test('P18: approve takes the digest that status shows, refuses another one, and lets exactly that plan go', async () => {
   const { at, run } = await start('approve by hand', { approveAbove: 1 });
@@ -108,4 +108,4 @@ test('P18: approve takes the digest that status shows, refuses another one, and 
   expect(at.liveTraces('u_42')).toEqual([]);
   for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(3);
   expect(at.sim.truth.unasked()).toEqual([]);
-});
+}, 150_000);

@@ -15,7 +15,7 @@ const expectedSchema = z.strictObject({
 });
 
 /** What a plan holds besides its sums. Names nobody: counts, keys of the config, projects, instants. */
-export const planDetailsSchema = z.strictObject({
+const planDetailsSchema = z.strictObject({
   /** Where the traces to be submitted lie. A project named after the person goes by its id alone (P31). */
   projects: z.array(
     z.strictObject({
