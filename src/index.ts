@@ -14,7 +14,13 @@ export {
   UnknownRequestError,
   UnreadableStateError,
 } from './client/errors.ts';
-export { verbAnswerSchema, type RequestFilter, type VerbAnswer, type VerbMessage } from './client/verbs.ts';
+export {
+  verbAnswerSchema,
+  type ApproveMessage,
+  type RequestFilter,
+  type VerbAnswer,
+  type VerbMessage,
+} from './client/verbs.ts';
 export {
   configSchema,
   loadConfig,
@@ -25,11 +31,14 @@ export {
 } from './config/config.ts';
 export { ConfigError, type Problem } from './config/errors.ts';
 export { STATUSES, VERDICTS, type Status, type Verdict } from './erasure/outcome.ts';
+export { connectionPlanSchema, type ConnectionPlan } from './erasure/plan.ts';
 export { eraseRequestSchema, type EraseRequest, type Identifier } from './erasure/request.ts';
 export {
   connectionStatusSchema,
+  planSchema,
   requestStatusSchema,
   type ConnectionStatus,
+  type Plan,
   type RequestStatus,
 } from './erasure/status.ts';
 export { VERB_NAMES, type VerbName } from './erasure/verbs.ts';

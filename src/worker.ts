@@ -140,6 +140,8 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
               cleanReads: config.policy.cleanReads,
               flagAfterRounds: config.policy.flagAfterRounds,
               refuseAbove: config.policy.refuseAbove,
+              approveAbove: config.policy.approveAbove,
+              secondPersonAbove: config.policy.secondPersonAbove,
               expectedPeople: config.policy.expectedPeople,
             },
             kinds: config.kinds,

@@ -21,6 +21,7 @@ const SECRETS = {
   LANGSMITH_API_KEY: 'k',
 };
 const BY = ['--by', 'ann', '--reason', 'a test'];
+const DIGEST = '0'.repeat(64);
 
 let cwd: string;
 let client: LetheClient;
@@ -157,6 +158,30 @@ describe('P25: bad input is refused before anything starts, names what is wrong,
           file('clock.yaml', yaml({ clock, connections: { prod } }));
         },
       },
+    ],
+    ['an approval of nothing', ['approve', 'x', '--connection', 'prod', '--at-most', '1', ...BY], /--plan/],
+    ['an approval without a number', ['approve', 'x', '--connection', 'prod', '--plan', DIGEST, ...BY], /--at-most/],
+    ['an approval of no connection', ['approve', 'x', '--plan', DIGEST, '--at-most', '1', ...BY], /--connection/],
+    [
+      'an approval by a part of the digest',
+      ['approve', 'x', '--connection', 'prod', '--plan', 'abc123', '--at-most', '1', ...BY],
+      /"planDigest" must be the 64 hexadecimal digits/,
+    ],
+    [
+      'an approval of several requests',
+      ['approve', 'x', 'y', '--connection', 'prod', '--plan', DIGEST, '--at-most', '1', ...BY],
+      /too many arguments/,
+    ],
+    [
+      'an approval of all requests',
+      ['approve', '--all', '--connection', 'prod', '--plan', DIGEST, '--at-most', '1', ...BY],
+      /unknown option '--all'|missing required argument/,
+    ],
+    [
+      'nobody who asks, where a second person must approve',
+      ['--config', 'second.yaml', ...id],
+      /requestedBy: must name who asks: policy\.secondPersonAbove is set/,
+      { setup: () => file('second.yaml', yaml({ policy: { secondPersonAbove: 10 } })) },
     ],
     ['a verb for nobody', ['retry', ...BY], /Name at least one request/],
     ['a verb without a name', ['retry', 'x', '--reason', 'y'], /--by/],
@@ -298,6 +323,8 @@ describe('what scripts and people are told', () => {
     cleanReads: 1,
     cleanReadsWanted: 2,
     lastRead: '35 traces are still readable although the store has acknowledged their deletion twice by now',
+    plan: null,
+    approval: null,
   };
   const status: RequestStatus = {
     requestId: 'r-20261127-ab12cd34ef',

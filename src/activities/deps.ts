@@ -28,6 +28,8 @@ export interface LaneDeps extends RequestDeps {
   readonly store: TraceStore;
   readonly policy: LanePolicy & {
     readonly refuseAbove: number;
+    /** Above so many traces a lane waits for approval; absent: `refuseAbove` alone decides. */
+    readonly approveAbove?: number | undefined;
     /** People expected to wait for the same window; sets the number of jitter slots. */
     readonly expectedPeople: number;
   };

@@ -1,3 +1,4 @@
+import { mostWithoutApproval, stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import {
   batchesOf,
@@ -23,6 +24,7 @@ import {
 import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, figuresOf, nextLook } from './figures.ts';
+import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
@@ -60,6 +62,7 @@ async function openRecord(deps: LaneDeps, input: ResolveInput): Promise<void> {
       receivedAt: recordedInstant(input.receivedAtMs),
       dueAt: recordedInstant(input.dueAtMs),
       dryRun: input.dryRun,
+      ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
       connections: [...input.connections],
       identifierKinds: kinds,
       startedAt: recordedInstant(virtualNow(deps.clock)),
@@ -103,7 +106,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   reader.reports.push(...copies.reports);
 
   const enoughControls = reader.controls.length >= LEAST_CONTROLS;
-  const most = input.expectAtMost ?? deps.policy.refuseAbove;
+  const most = mostWithoutApproval({ ...deps.policy, expectAtMost: input.expectAtMost });
   const examined = store.traits.copyMap.filter((copy) => !copy.examined).map((copy) => copy.kind);
   const draft: Book = {
     format: 1,
@@ -130,18 +133,31 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const nothingFound = batches.length === 0;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
   const figures = figuresOf(deps, book, searched);
-  const stop = stopReason(deps, book, found.people, most);
+  const stop = stopReason(deps, input, book, found.people);
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
+  const { cleanReads, flagAfterRounds, secondPersonAbove } = deps.policy;
+  const plan = makePlan(deps, {
+    input,
+    book,
+    ref,
+    rows: whole,
+    projects: reader.recordableProjects(),
+    searched,
+    nowMs,
+    forgotten: input.lostManifest,
+    outOfReach: copies.outOfReach,
+  });
   const answer: ResolveAnswer = {
     kind: 'planned',
     atMs: nowMs,
     clock: deps.clock,
-    policy: { cleanReads: deps.policy.cleanReads, flagAfterRounds: deps.policy.flagAfterRounds },
+    policy: { cleanReads, flagAfterRounds, ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }) },
     searched,
     book: ref,
     batches: batches.map((batch) => batch.length),
     stop,
+    plan,
     nextCheckAtMs: nextLook(deps, input.requestId, nowMs + settle),
     cleanReads: nothingFound && clocksAgree(reader) ? 1 : 0,
     ...figures,
@@ -165,6 +181,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     manifestDigest: ref.digest,
     batches: [...answer.batches],
     stop,
+    plan,
     policy: answer.policy,
     limits: [...store.traits.limits],
     accepted: [...deps.accept],
@@ -340,15 +357,15 @@ export function classify(
   return { book, foreign };
 }
 
-function stopReason(deps: LaneDeps, book: Book, people: number, most: number): string | null {
-  const matched = book.entries.filter(({ state }) => state === 'pending').length;
-  const advice = 'nothing was deleted; abandon this request, check the identifiers, and start again';
-  if (matched > most) {
-    return `${formatCount(matched)} traces match, more than the ${formatCount(most)} expected: ${advice} with --expect-at-most`;
-  }
+function stopReason(deps: LaneDeps, input: ResolveInput, book: Book, people: number): string | null {
+  const { approvedAtMost, lostManifest } = input;
+  // What a lost manifest named may have been submitted, and an approval covers all that ever is.
+  const before = approvedAtMost === undefined ? 0 : lostManifest;
+  const stop = stopFor(everSubmitted(book) + before, book.limit, approvedAtMost);
+  if (stop !== null) return stop;
   const primary = deps.kinds[0]?.kind;
   if (primary !== undefined && !book.baselineKinds.includes(primary) && people > MOST_PEOPLE_PER_IDENTIFIER) {
-    return `the identifiers given match traces with ${formatCount(people)} different values of ${primary}: ${advice}, naming each ${primary} that is this person's`;
+    return `the identifiers given match traces with ${formatCount(people)} different values of ${primary}: nothing was deleted; if all of them are this person's, approve exactly this plan (\`lethe approve\`); else abandon this request and start again, naming each ${primary} that is`;
   }
   return null;
 }

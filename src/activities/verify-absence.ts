@@ -1,3 +1,4 @@
+import { stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import {
   batchesOf,
@@ -9,7 +10,7 @@ import {
   type BookCopy,
   type BookEntry,
 } from '../erasure/book.ts';
-import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import { formatInstant, formatTraces } from '../erasure/format.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
@@ -23,6 +24,7 @@ import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, deltasAmong, figuresOf, nextLook } from './figures.ts';
+import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
 import { classify, newCopies, placesOf, rowIdsOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -85,6 +87,10 @@ interface Outcome {
   /** Whether it may count if enough time has passed. */
   readonly counts: boolean;
   readonly resubmit: boolean;
+  /** Why nothing of it may be submitted before an operator has looked. Absent: nothing stands against it. */
+  readonly stop?: string;
+  /** The rows that were read, by trace; only with `stop`. */
+  readonly present?: ReadonlyMap<string, readonly Row[]>;
 }
 
 async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promise<Outcome> {
@@ -267,16 +273,17 @@ function judge(
     deps.store.traits.mostIdsPerDelete,
   );
   const book: Book = { ...facts.book, batches };
-  if (open.length > book.limit && unsent > 0) {
-    const why = `${formatCount(open.length)} traces match by now, more than the ${formatCount(book.limit)} expected; nothing new is submitted`;
-    return { kind: 'inconclusive', why, book, counts: false, resubmit: false };
-  }
   if (survivors > 0 || unsent > 0) {
     const parts = [
       ...(survivors > 0 ? [`${formatTraces(survivors)} survived`] : []),
       ...(unsent > 0 ? [`${formatTraces(unsent)} not seen before`] : []),
     ];
     const kind = survivors > 0 ? 'survivors' : 'newcomers';
+    // Only what was never sent can make more of it than there was.
+    const stop = unsent === 0 ? null : stopFor(everSubmitted(book), book.limit, input.approvedAtMost);
+    if (stop !== null) {
+      return { kind, why: parts.join(', '), book, counts: false, resubmit: false, stop, present };
+    }
     return { kind, why: parts.join(', '), book, counts: false, resubmit: true };
   }
   if (readable.size > 0) {
@@ -360,6 +367,7 @@ async function conclude(
       : await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const figures = figuresOf(deps, book, searched);
   const verdict = done ? verdictOf(figures.traces, figures.given, figures.exceptions) : null;
+  const stopped = stopOf(deps, input, { outcome, reader, nowMs, book, ref, searched });
   const answer: VerifyAnswer = {
     kind: outcome.kind,
     atMs: nowMs,
@@ -370,6 +378,7 @@ async function conclude(
     book: ref,
     batches: book.batches.map((batch) => batch.length),
     resubmit: outcome.resubmit,
+    ...stopped,
     nextCheckAtMs: nextCheck(deps, input, { nowMs, lastCountedAtMs, settleMs }),
     verdict,
     ...figures,
@@ -391,9 +400,34 @@ async function conclude(
     ...recordedFigures(figures),
     manifestDigest: ref.digest,
     batches: [...answer.batches],
+    ...stopped,
     verdict,
   });
   return answer;
+}
+
+/** What an operator is to approve, when a read has shown more than may be submitted without that. */
+function stopOf(
+  deps: LaneDeps,
+  input: VerifyInput,
+  scene: {
+    readonly outcome: Outcome;
+    readonly reader: Reader;
+    readonly nowMs: number;
+    readonly book: Book;
+    readonly ref: BlobRef;
+    readonly searched: Readonly<Record<string, readonly string[]>>;
+  },
+): Pick<VerifyAnswer, 'stop' | 'plan'> {
+  const { outcome, reader, ...parts } = scene;
+  const { stop, present } = outcome;
+  if (stop === undefined || present === undefined) return {};
+  // A step that an earlier release asked for does not know the due date: the lane stops, and plans when told to.
+  const { dueAtMs } = input;
+  if (dueAtMs === undefined) return { stop };
+  const projects = reader.recordableProjects();
+  const plan = makePlan(deps, { ...parts, input: { subject: input.subject, dueAtMs }, rows: present, projects });
+  return { stop, plan };
 }
 
 /** Why a clean read does not count yet, or null (P3). An extra look is welcome at any time and never counts early. */

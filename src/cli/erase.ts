@@ -8,6 +8,7 @@ import type { RequestStatus } from '../erasure/status.ts';
 import { deriveKeys } from '../vault/keys.ts';
 import { EXIT, exitCodeOf, type ExitCode } from './exit.ts';
 import { formatStatus } from './format.ts';
+import { formatPlan } from './plan.ts';
 import { readIdentifiers, readKnown } from './inputs.ts';
 import { printJson, type Io } from './io.ts';
 import { collect, configPath, parseCount, parseDate, parseEndOfDay } from './options.ts';
@@ -24,6 +25,7 @@ interface EraseOptions {
   readonly due?: string;
   readonly requestId?: string;
   readonly expectAtMost?: number;
+  readonly by?: string;
   readonly dryRun?: true;
   readonly wait?: true;
   readonly json?: true;
@@ -42,6 +44,7 @@ export function addErase(program: Command, io: Io, exit: (code: ExitCode) => voi
     .option('--due <DATE>', 'when it must be done; a day means its end, UTC', parseEndOfDay)
     .option('--request-id <ID>', 'your own id; giving it again returns the same request')
     .option('--expect-at-most <N>', 'delete nothing when a connection has more traces than this', parseCount)
+    .option('--by <NAME>', 'who asks; kept in the record, needed when the policy wants a second person')
     .option('--dry-run', 'only plan: find everything, delete nothing')
     .option('--wait', 'show what happens; return at the end, or when an operator is needed')
     .option('--json', 'print one object, see docs/json.md')
@@ -66,7 +69,11 @@ async function erase(options: EraseOptions, path: string | undefined, io: Io): P
       return EXIT.ok;
     }
     const status = await follow(client, erasure, options, tell);
-    if (options.json !== undefined) printJson(io, status);
+    if (options.dryRun !== undefined && status.endedAt !== null) {
+      const plan = await client.planOf(await erasure.result());
+      if (options.json !== undefined) printJson(io, plan);
+      else io.out(`\n${formatPlan(plan)}`);
+    } else if (options.json !== undefined) printJson(io, status);
     else io.out(`\n${formatStatus(status, client.uiLink(status.workflowId))}`);
     return exitCodeOf(status);
   } finally {
@@ -110,6 +117,7 @@ async function requestOf(options: EraseOptions, io: Io): Promise<EraseRequest> {
     ...(options.due === undefined ? {} : { dueAt: options.due }),
     ...(options.requestId === undefined ? {} : { requestId: options.requestId }),
     ...(options.expectAtMost === undefined ? {} : { expectAtMost: options.expectAtMost }),
+    ...(options.by === undefined ? {} : { requestedBy: options.by }),
     dryRun: options.dryRun ?? false,
   };
 }

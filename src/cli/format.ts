@@ -167,9 +167,25 @@ function formatLane(lane: ConnectionStatus): string[] {
   }
   const latest = lane.lastRead === null ? '' : `; the latest read: ${lane.lastRead}`;
   lines.push(labelled('reads', `${lane.cleanReads} of ${lane.cleanReadsWanted} clean${latest}`));
+  if (lane.plan !== null) lines.push(...planLines(lane));
   if (lane.attention !== null) {
     lines.push(labelled('attention', `${lane.attention.reason}, since ${formatDate(lane.attention.since)}`));
     lines.push(labelled('next', lane.attention.next));
+  }
+  return lines;
+}
+
+function planLines({ plan, approval, status }: ConnectionStatus): string[] {
+  if (plan === null) return [];
+  const { traces, submittedBefore, batches, due, digest } = plan;
+  const before = submittedBefore === 0 ? '' : `, besides ${formatTraces(submittedBefore)} submitted before`;
+  const calls = `${formatCount(batches)} delete ${batches === 1 ? 'call' : 'calls'}`;
+  const lines = [labelled('plan', `${formatTraces(traces)} in ${calls}${before}; the due date ${due.text}`)];
+  // Needed for an approval only; otherwise it is in the record.
+  if (status === 'awaiting-approval') lines.push(labelled('digest', digest));
+  if (approval !== null) {
+    const { atMost, by, at } = approval;
+    lines.push(labelled('approved', `at most ${formatTraces(atMost)} in all, by ${by}, ${formatDate(at)}`));
   }
   return lines;
 }

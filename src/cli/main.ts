@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { LETHE_VERSION } from '../version.ts';
 import { addAllowDeletes } from './allow-deletes.ts';
+import { addApprove } from './approve.ts';
 import { addDemo } from './demo.ts';
 import { addDoctor } from './doctor.ts';
 import { addErase } from './erase.ts';
@@ -48,6 +49,7 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addStatus(program, io, exit);
   addDoctor(program, io, exit);
   addVerbs(program, io, exit);
+  addApprove(program, io, exit);
   addAllowDeletes(program, io, exit);
   for (const command of program.commands) {
     command.exitOverride().copyInheritedSettings(program);

@@ -1,4 +1,4 @@
-import { formatCount } from '../erasure/format.ts';
+import { formatCount, formatTraces } from '../erasure/format.ts';
 import type { LaneRecord, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
 
@@ -24,6 +24,7 @@ export function formatReport(requestId: string, view: RecordView): string {
       labelled('due', formatDate(request.dueAt)),
       ...(outcome === null ? [] : [labelled('ended', formatDate(outcome.endedAt))]),
       labelled('scope', `${kinds}; in ${request.connections.join(', ')}${request.dryRun ? '; plan only' : ''}`),
+      ...(request.requestedBy === undefined ? [] : [labelled('asked by', request.requestedBy)]),
       labelled('workflow', request.workflowId),
       labelled('versions', `lethe ${request.versions.lethe}, node ${request.versions.node}`),
     );
@@ -50,6 +51,9 @@ export function formatReport(requestId: string, view: RecordView): string {
         const where = verb.connection === null ? '' : ` (${verb.connection})`;
         const effect = verb.applied ? '' : '; refused or without effect';
         lines.push(entryLine(verb.at, `${verb.verb}${where} by ${verb.requestedBy}: ${verb.reason}${effect}`));
+        if (verb.planDigest !== undefined) {
+          lines.push(detail('approved', `at most ${formatTraces(verb.atMost ?? 0)} of plan ${verb.planDigest}`));
+        }
       }
     }
     lines.push(
@@ -91,6 +95,7 @@ function formatEntry(entry: RecordEntry): string[] {
         ...entry.projects.excluded.map((project) => detail('excluded', `${project.name}: ${project.why}`)),
         ...entry.projects.unreachable.map((project) => detail('unreachable', `${project.name}: ${project.why}`)),
         detail('searched', searched.join('; ')),
+        ...(entry.plan === undefined ? [] : [detail('plan', entry.plan.digest), detail('due', entry.plan.due.text)]),
         ...(given.total === 0
           ? []
           : [
@@ -139,6 +144,8 @@ function formatEntry(entry: RecordEntry): string[] {
       const why = entry.why === null ? '' : `: ${entry.why}`;
       return [
         entryLine(entry.at, `read, round ${entry.round}: ${entry.answer}; ${counted}${why}`),
+        ...(entry.stop === undefined ? [] : [detail('stopped', entry.stop)]),
+        ...(entry.plan === undefined ? [] : [detail('plan', entry.plan.digest)]),
         ...readDetails(entry.reports),
         detail(
           'controls',

@@ -83,6 +83,7 @@ function targetOf(ids: readonly string[], options: VerbOptions): Parameters<Leth
 
 type LetheSend = import('../client/client.ts').LetheClient['send'];
 
-function formatAnswer({ requestId, delivered, text }: VerbAnswer): string {
+/** What became of a verb for one request, for a person. */
+export function formatAnswer({ requestId, delivered, text }: VerbAnswer): string {
   return wrap(text, 4, `${requestId} (${delivered === 'none' ? 'not sent' : delivered}): `);
 }

@@ -18,7 +18,7 @@ import { formatCount, formatInstant } from '../erasure/format.ts';
 import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
 import { isVerdict, type Status } from '../erasure/outcome.ts';
 import type { EraseRequest } from '../erasure/request.ts';
-import type { RequestStatus } from '../erasure/status.ts';
+import { planSchema, type Plan, type RequestStatus } from '../erasure/status.ts';
 import { parseOperatorMessage, type OperatorMessage, type Receipt, type VerbName } from '../erasure/verbs.ts';
 import { DirectoryRecords } from '../evidence/directory-records.ts';
 import type { RecordStore, RecordView } from '../evidence/record.ts';
@@ -37,7 +37,7 @@ import {
 } from './errors.ts';
 import { differences, prepareRequest, type PreparedRequest } from './prepare.ts';
 import { current, initialStatus, readScopeMemo, readStatusMemo, statusFromRecord, type Liveness } from './status.ts';
-import type { RequestFilter, VerbAnswer, VerbMessage } from './verbs.ts';
+import type { ApproveMessage, RequestFilter, VerbAnswer, VerbMessage } from './verbs.ts';
 
 export const WORKFLOW_TYPE = 'eraseUser';
 
@@ -91,6 +91,7 @@ export interface Erasure {
   hold(message: VerbMessage): Promise<VerbAnswer>;
   release(message: VerbMessage): Promise<VerbAnswer>;
   abandon(message: VerbMessage): Promise<VerbAnswer>;
+  approve(message: ApproveMessage): Promise<VerbAnswer>;
 }
 
 /** One execution of a request's workflow, with what it keeps in its memo. */
@@ -195,11 +196,29 @@ export class LetheClient {
    * Finds out what a request would erase and deletes nothing. Waits for the plan, which takes as long as searching the
    * stores takes.
    *
-   * @returns the status of the dry run, with everything found as `pending`.
+   * @returns the status of the dry run, with everything found as `pending` and each connection's whole plan. A
+   *   connection whose plan was never made, because the request was ended before, has none.
    */
-  async plan(request: EraseRequest): Promise<RequestStatus> {
+  async plan(request: EraseRequest): Promise<Plan> {
     const erasure = await this.erase({ ...request, dryRun: true });
-    return erasure.result();
+    return this.planOf(await erasure.result());
+  }
+
+  /** A status with each connection's whole plan; what the status leaves out comes from the record. */
+  async planOf(status: RequestStatus): Promise<Plan> {
+    const lanes = Object.entries(status.connections);
+    const partial = lanes.some(([, { plan }]) => plan !== null && plan.details === undefined);
+    const recorded = partial ? await this.#recorded(status.requestId) : null;
+    return planSchema.parse({
+      ...status,
+      connections: Object.fromEntries(
+        lanes.map(([name, lane]) => {
+          const same = recorded?.connections[name]?.plan;
+          const plan = lane.plan?.details === undefined && same?.digest === lane.plan?.digest ? same : lane.plan;
+          return [name, { ...lane, plan: plan?.details === undefined ? null : plan }];
+        }),
+      ),
+    });
   }
 
   /**
@@ -303,6 +322,16 @@ export class LetheClient {
   }
 
   /**
+   * Lets one connection of one request carry out exactly the plan that waits there. Refused when the plan has changed,
+   * and when it would submit more traces than `atMost`, with the present digest and counts.
+   */
+  async approve(requestId: string, message: ApproveMessage): Promise<VerbAnswer> {
+    const [answer] = await this.send('approve', requestId, message);
+    if (answer === undefined) throw new UnknownRequestError(requestId);
+    return answer;
+  }
+
+  /**
    * Sends a verb to requests by id, or to all open ones that a filter matches.
    *
    * @returns one answer for each request, in order; a request that refuses does not stop the others.
@@ -314,8 +343,14 @@ export class LetheClient {
     target: string | readonly string[] | RequestFilter,
     message: VerbMessage,
   ): Promise<readonly VerbAnswer[]> {
-    const parsed = parseOperatorMessage(message);
+    const parsed = parseOperatorMessage(message, verb);
     if (typeof parsed === 'string') throw new InvalidRequestError([{ path: '', message: parsed }], 'The message');
+    if (verb === 'approve' && typeof target !== 'string') {
+      throw new InvalidRequestError(
+        [{ path: 'target', message: 'must be one request: each plan is approved by itself, with its own digest' }],
+        'The selection',
+      );
+    }
     return this.#guard(async () => {
       const ids = await this.#targets(target);
       const alive = await this.hasWorkflowPoller();
@@ -469,6 +504,7 @@ export class LetheClient {
       hold: one('hold'),
       release: one('release'),
       abandon: one('abandon'),
+      approve: one('approve'),
     };
   }
 

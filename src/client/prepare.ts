@@ -48,7 +48,11 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
   if (!parsed.success) throw new InvalidRequestError(problemsOf(parsed.error.issues));
   const checked = parsed.data;
   const nowMs = virtualNow(config.clock);
-  const problems = [...scopeProblems(checked, config), ...timeProblems(checked, nowMs)];
+  const problems = [
+    ...scopeProblems(checked, config),
+    ...timeProblems(checked, nowMs),
+    ...requesterProblems(checked, config),
+  ];
   if (problems.length > 0) throw new InvalidRequestError(problems);
 
   const connections = [...new Set(checked.connections ?? Object.keys(config.connections))].sort();
@@ -81,6 +85,7 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
       receivedAtMs: receivedAtMs ?? nowMs,
       dueAtMs: dueAtMs ?? dueAfter(config.policy.due, receivedAtMs ?? nowMs),
       scopeDigest,
+      ...(checked.requestedBy === undefined ? {} : { requestedBy: checked.requestedBy }),
       ...options,
     },
     scope: {
@@ -149,6 +154,16 @@ function timeProblems(request: CheckedRequest, nowMs: number): Problem[] {
     problems.push({ path: 'dueAt', message: 'is not after the receipt' });
   }
   return problems;
+}
+
+function requesterProblems({ requestedBy }: CheckedRequest, { policy }: LetheConfig): Problem[] {
+  if (policy.secondPersonAbove === undefined || requestedBy !== undefined) return [];
+  return [
+    {
+      path: 'requestedBy',
+      message: 'must name who asks: policy.secondPersonAbove is set, so large plans need the approval of somebody else',
+    },
+  ];
 }
 
 /** Sorted [kind, spelling] pairs; kinds declared so are folded and trimmed (P15), and only these. */

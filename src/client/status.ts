@@ -113,7 +113,7 @@ export function statusFromRecord(
   const nowMs = virtualAt(clock, realNowMs);
   const connections: Record<string, ConnectionStatus> = {};
   for (const name of request.connections) {
-    connections[name] = laneFromRecord(name, lanes[name], outcome?.lanes[name] ?? null);
+    connections[name] = laneFromRecord(name, lanes[name], outcome);
   }
   const endedAt = outcome?.endedAt ?? null;
   const base: RequestStatus = {
@@ -140,11 +140,11 @@ export function statusFromRecord(
   );
 }
 
-function laneFromRecord(
-  name: string,
-  lane: LaneRecord | undefined,
-  outcome: NonNullable<RecordView['outcome']>['lanes'][string] | null,
-): ConnectionStatus {
+function laneFromRecord(name: string, lane: LaneRecord | undefined, sealed: RecordView['outcome']): ConnectionStatus {
+  const outcome = sealed?.lanes[name] ?? null;
+  const approval = sealed?.verbs.findLast(
+    ({ verb, connection, applied }) => verb === 'approve' && connection === name && applied,
+  );
   const initial = connectionStatus(newLane(name, 0), 0);
   const entries = (lane?.entries ?? []).map(({ entry }) => entry);
   const plan = entries.find((entry) => entry.kind === 'plan');
@@ -163,5 +163,8 @@ function laneFromRecord(
     cleanReads: read?.cleanReads ?? 0,
     cleanReadsWanted: plan?.policy.cleanReads ?? initial.cleanReadsWanted,
     lastRead: read?.why ?? null,
+    plan: entries.flatMap((entry) => ('plan' in entry ? (entry.plan ?? []) : [])).at(-1) ?? null,
+    approval:
+      approval === undefined ? null : { atMost: approval.atMost ?? 0, by: approval.requestedBy, at: approval.at },
   };
 }

@@ -5,6 +5,9 @@ import { VERB_NAMES, type OperatorMessage } from '../erasure/verbs.ts';
 /** Who asks for something to be done to a request, and why; both are kept in the record. */
 export type VerbMessage = Omit<OperatorMessage, 'verbId'>;
 
+/** What `approve` needs: exactly one plan of one connection, and how many traces may ever be submitted there. */
+export type ApproveMessage = VerbMessage & Required<Pick<VerbMessage, 'connection' | 'planDigest' | 'atMost'>>;
+
 /**
  * Many requests at once. Only open ones are meant. At least one of `status` and `connection` must be given, and
  * `expect` must be how many match at that moment: a filter that grew overnight sends nothing.

@@ -34,6 +34,16 @@ const policySchema = z.strictObject({
     .default('1 month'),
   /** Nothing is deleted without an operator's word when a lane finds more traces than this. Default: 10000. */
   refuseAbove: z.int().min(1).default(10_000),
+  /**
+   * A lane that finds more traces than this waits until somebody has approved exactly its plan. Unlike `refuseAbove`, no
+   * request can lift it. Default: `refuseAbove` alone decides.
+   */
+  approveAbove: z.int().min(0).optional(),
+  /**
+   * Above so many traces in a lane the plan must be approved by somebody else than the requester; requests must then
+   * say who asks (`requestedBy`). Default: nobody else is needed.
+   */
+  secondPersonAbove: z.int().min(0).optional(),
   /** What happens to traces that carry several people. Only `keep`: they are kept and reported. */
   sharedTraces: z.literal('keep', 'must be "keep": shared traces are kept and reported').default('keep'),
   /** People expected to wait for the same window at once; spreads their wake-ups. Default: 200. */
@@ -93,6 +103,8 @@ export interface LetheConfig {
     readonly flagAfterRounds: number;
     readonly due: DuePeriod;
     readonly refuseAbove: number;
+    readonly approveAbove?: number | undefined;
+    readonly secondPersonAbove?: number | undefined;
     readonly sharedTraces: 'keep';
     readonly expectedPeople: number;
   };

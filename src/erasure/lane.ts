@@ -1,7 +1,9 @@
+import { approvalRefusal, type Approval } from './approval.ts';
 import { virtualAt, type Clock } from './clock.ts';
 import { formatInstant, formatTraces } from './format.ts';
 import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
 import type { ExceptionKind, Status, Verdict } from './outcome.ts';
+import type { ConnectionPlan, PlanSummary } from './plan.ts';
 import { HOUR_MS, probeDelayMs, slotEnd } from './rhythm.ts';
 import type { ConnectionStatus } from './status.ts';
 import type {
@@ -14,7 +16,7 @@ import type {
   TroubleReason,
   VerifyAnswer,
 } from './steps.ts';
-import type { VerbName } from './verbs.ts';
+import type { OperatorMessage, VerbName } from './verbs.ts';
 
 /**
  * What a lane is doing. `stopped` waits for an operator's word before anything is deleted; `ended` is reached by a
@@ -67,6 +69,10 @@ export interface LaneState {
   /** An operator asked for an extra look. */
   readonly lookNow: boolean;
   readonly verdict: Verdict | null;
+  /** What was planned last, or waits for approval. Absent in what an earlier release carried over. */
+  readonly plan?: ConnectionPlan | null;
+  /** The latest approval: holds for all traces ever submitted here. Absent as above. */
+  readonly approval?: Approval | null;
 }
 
 /** What the lane does next. */
@@ -109,6 +115,8 @@ export function newLane(connection: string, knownIds: number): LaneState {
     heldSinceMs: null,
     lookNow: false,
     verdict: null,
+    plan: null,
+    approval: null,
   };
 }
 
@@ -156,6 +164,7 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
     cleanReads: answer.cleanReads,
     lastCountedAtMs: answer.cleanReads > 0 ? answer.atMs : null,
     nextCheckAtMs: answer.nextCheckAtMs,
+    plan: answer.plan ?? null,
   };
   const flag = answer.stop === null ? null : { reason: 'approval', text: answer.stop, sinceMs: answer.atMs };
   if (dryRun) return { ...base, phase: 'ended', nextCheckAtMs: null, flag };
@@ -207,6 +216,11 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
     const text = `the latest ${unproven} reads proved nothing (${answer.why ?? 'no reason given'}); reads go on`;
     const flag = unproven >= 3 ? raised(lane, 'inconclusive', text, answer.atMs) : lane.flag;
     return { ...base, unproven, nextCheckAtMs, flag };
+  }
+  if (answer.stop !== undefined) {
+    // What would be submitted stands in the plan alone: nothing but its approval makes batches of it.
+    const flag = raised(lane, 'approval', answer.stop, answer.atMs);
+    return { ...base, phase: 'stopped', batches: [], nextCheckAtMs: null, plan: answer.plan ?? null, flag };
   }
   if (!answer.resubmit) {
     // An extra look that still sees them changes nothing about why an operator was asked for.
@@ -305,19 +319,42 @@ export function abandoned(lane: LaneState): LaneState {
   };
 }
 
-/** @returns why a verb does not apply to a lane, or null when it does. */
-export function refusal(lane: LaneState, verb: VerbName): string | null {
+/**
+ * @param message what was sent, for verbs that say more than their name.
+ * @param requester who asked for the erasure; absent: the request does not say.
+ * @returns why a verb does not apply to a lane, or null when it does.
+ */
+export function refusal(lane: LaneState, verb: VerbName, message?: OperatorMessage, requester?: string): string | null {
   if (lane.phase === 'ended') return `${lane.connection} has ended`;
   const held = lane.heldSinceMs !== null;
   if (verb === 'hold') return held ? `${lane.connection} is held already` : null;
   if (verb === 'release') return held ? null : `${lane.connection} is not held`;
   if (held && verb !== 'abandon') return `${lane.connection} is held; release it first`;
-  if (verb === 'checkNow' && lane.phase === 'stopped') return `${lane.connection} waits before its first delete`;
-  return null;
+  if (verb === 'checkNow' && lane.phase === 'stopped') {
+    return `${lane.connection} waits before its ${lane.round === 0 ? 'first' : 'next'} delete`;
+  }
+  if (verb !== 'approve') return null;
+  const { requestedBy, planDigest, atMost } = message ?? {};
+  if (requestedBy === undefined || planDigest === undefined || atMost === undefined) {
+    return `${lane.connection} is not told which plan is approved`;
+  }
+  const scene = {
+    connection: lane.connection,
+    stopped: lane.phase === 'stopped',
+    plan: lane.plan ?? null,
+    secondPersonAbove: lane.policy?.secondPersonAbove,
+    requester,
+  };
+  return approvalRefusal(scene, { requestedBy, planDigest, atMost });
 }
 
 /** The lane after a verb that applies to it, and what will happen now. */
-export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): readonly [LaneState, string] {
+export function ordered(
+  lane: LaneState,
+  verb: VerbName,
+  realNowMs: number,
+  message?: OperatorMessage,
+): readonly [LaneState, string] {
   const now = virtualAt(lane.clock, realNowMs);
   const say = (state: LaneState, text: string): readonly [LaneState, string] => [state, `${lane.connection}: ${text}`];
   const submitted = lane.round > 0 ? '; what was submitted already cannot be recalled' : '';
@@ -346,6 +383,10 @@ export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): rea
           'plans again from what can still be found; what only the lost manifest knew stays unproven',
         );
       }
+      if (lane.phase === 'stopped' && lane.round > 0) {
+        // A new plan from scratch would forget what was submitted and is not proven gone yet.
+        return say({ ...lane, phase: 'verifying', flag: null }, 'reads again, and asks again if it must');
+      }
       if (lane.phase === 'stopped') return say({ ...lane, phase: 'resolving', flag: null }, 'plans again');
       if (lane.phase === 'waiting' && lane.batches.length > 0) {
         const again: LaneState = {
@@ -363,7 +404,27 @@ export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): rea
       if (lane.phase === 'waiting') return say({ ...lane, lookNow: true }, 'has nothing left to submit; reads now');
       if (lane.trouble !== null) return say({ ...lane, lookNow: true }, 'tries again now');
       return say(lane, 'is at work already');
+    case 'approve': {
+      const approval: Approval = {
+        planDigest: message?.planDigest ?? '',
+        atMost: message?.atMost ?? 0,
+        by: message?.requestedBy ?? '',
+        atMs: now,
+      };
+      return say(
+        approved(lane, approval),
+        `submits ${formatTraces(lane.plan?.traces ?? 0)}, exactly the plan approved`,
+      );
+    }
   }
+}
+
+/** The lane after its plan was approved: it carries out exactly that plan. */
+function approved(lane: LaneState, approval: Approval): LaneState {
+  const batches = lane.plan?.details.batches ?? [];
+  const next: LaneState = { ...lane, approval, batches, nextBatch: 0, flag: null, trouble: null, lookNow: false };
+  if (batches.length === 0) return { ...next, phase: 'waiting' };
+  return { ...next, phase: 'deleting', round: lane.round + 1, nextCheckAtMs: null };
 }
 
 /** How long the store may be out of reach before an operator is asked for. */
@@ -403,11 +464,17 @@ export function statusOf(lane: LaneState, realNowMs: number): Status {
   }
 }
 
-/** The lane as `--json` shows it. */
-export function connectionStatus(lane: LaneState, realNowMs: number): ConnectionStatus {
+/**
+ * The lane as `--json` shows it.
+ *
+ * @param details whether the plan is told whole. Default: no.
+ */
+export function connectionStatus(lane: LaneState, realNowMs: number, details = false): ConnectionStatus {
   const attention = attentionOf(lane, realNowMs);
   const next = lane.heldSinceMs !== null ? null : (lane.trouble?.nextProbeAtMs ?? lane.nextCheckAtMs);
   const { given, traces, copies } = lane.figures;
+  const plan = lane.plan ?? null;
+  const approval = lane.approval ?? null;
   return {
     status: statusOf(lane, realNowMs),
     round: lane.round,
@@ -423,7 +490,16 @@ export function connectionStatus(lane: LaneState, realNowMs: number): Connection
     cleanReads: lane.cleanReads,
     cleanReadsWanted: lane.policy?.cleanReads ?? 2,
     lastRead: lane.lastRead,
+    plan: plan === null || details ? plan : withoutDetails(plan),
+    approval:
+      approval === null
+        ? null
+        : { atMost: approval.atMost, by: approval.by, at: new Date(approval.atMs).toISOString() },
   };
+}
+
+function withoutDetails({ details: _details, ...sums }: ConnectionPlan): PlanSummary {
+  return sums;
 }
 
 function raised(lane: LaneState, reason: string, text: string, atMs: number): Flag {

@@ -84,6 +84,14 @@ const knownIdSchema = z
   .regex(/^[^\u0000-\u001f\u007f]*$/, 'contains control characters')
   .refine((id) => !HALF_CHARACTER.test(id), 'contains half a character');
 
+const staffSchema = z
+  .string()
+  .trim()
+  .min(1, 'is empty')
+  .max(200, 'is longer than 200 characters')
+  // eslint-disable-next-line no-control-regex -- see above
+  .regex(/^[^\u0000-\u001f\u007f]*$/, 'contains control characters');
+
 /** What a caller asks for. Everything is checked here, before anything was touched (P25). */
 export const eraseRequestSchema = z
   .strictObject({
@@ -105,6 +113,11 @@ export const eraseRequestSchema = z
     expectAtMost: z.int().min(0).optional(),
     /** Plan only: nothing is deleted. */
     dryRun: z.boolean().default(false),
+    /**
+     * Who asks: a staff name or id, kept in the record. Needed when the policy names `secondPersonAbove`: nobody approves
+     * alone what he has asked for himself. Default: the request does not say.
+     */
+    requestedBy: staffSchema.optional(),
   })
   .superRefine((request, context) => {
     const known = Object.values(request.known).reduce((sum, ids) => sum + ids.length, 0);
@@ -132,6 +145,14 @@ export const eraseRequestSchema = z
     }
     const values = request.identifiers.map(({ value }) => value.trim().toLowerCase()).filter((v) => v.length >= 4);
     const id = request.requestId?.toLowerCase();
+    const staff = request.requestedBy?.toLowerCase();
+    if (staff !== undefined && values.some((value) => staff.includes(value))) {
+      context.addIssue({
+        code: 'custom',
+        path: ['requestedBy'],
+        message: 'contains an identifier of the person; it is kept in the record, which names nobody',
+      });
+    }
     if (id !== undefined && values.some((value) => id.includes(value))) {
       context.addIssue({
         code: 'custom',
@@ -162,6 +183,8 @@ export interface EraseInput {
   /** Null: the policy's `refuseAbove`. */
   readonly expectAtMost: number | null;
   readonly dryRun: boolean;
+  /** Who asks; absent: the request does not say. */
+  readonly requestedBy?: string;
   /** Keyed digest of everything that makes two requests the same: subject, known ids, connections, options. */
   readonly scopeDigest: string;
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { EXCEPTION_KINDS, STATUSES } from './outcome.ts';
+import { connectionPlanSchema, planSummarySchema } from './plan.ts';
 
 const count = z.int().min(0);
 const instant = z.iso.datetime();
@@ -50,6 +51,13 @@ export const connectionStatusSchema = z.strictObject({
   cleanReadsWanted: count,
   /** Why the latest read did not count, or null. */
   lastRead: z.string().nullable(),
+  /**
+   * What was planned, or waits for approval; null before the first plan. With details where the workflow or the record
+   * tells it, without where the server's list does.
+   */
+  plan: planSummarySchema.nullable().default(null),
+  /** What an operator has approved here, and who; null: nothing. */
+  approval: z.strictObject({ atMost: count, by: z.string(), at: instant }).nullable().default(null),
 });
 
 /** What `--json` prints of one request. All instants are ISO 8601 in UTC, on the virtual clock when there is one. */
@@ -71,5 +79,12 @@ export const requestStatusSchema = z.strictObject({
   connections: z.record(z.string(), connectionStatusSchema),
 });
 
+/** What `client.plan` returns: the status of a finished dry run, with each connection's whole plan. */
+export const planSchema = requestStatusSchema.extend({
+  /** `plan` is null where the request ended before it was made. */
+  connections: z.record(z.string(), connectionStatusSchema.extend({ plan: connectionPlanSchema.nullable() })),
+});
+
+export type Plan = z.infer<typeof planSchema>;
 export type ConnectionStatus = z.infer<typeof connectionStatusSchema>;
 export type RequestStatus = z.infer<typeof requestStatusSchema>;

@@ -1,6 +1,7 @@
 import type { Clock } from './clock.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 import type { LaneException, Verdict } from './outcome.ts';
+import type { ConnectionPlan } from './plan.ts';
 import type { Identifier } from './request.ts';
 
 /** An encrypted blob in the vault. History holds this reference, never what is inside. */
@@ -60,6 +61,8 @@ export interface LaneFigures {
 export interface LanePolicy {
   readonly cleanReads: number;
   readonly flagAfterRounds: number;
+  /** Above so many traces the approver must not be the requester; absent: never. */
+  readonly secondPersonAbove?: number | undefined;
 }
 
 export interface ResolveInput extends StepInput {
@@ -71,6 +74,10 @@ export interface ResolveInput extends StepInput {
   readonly dryRun: boolean;
   /** Traces of an earlier plan whose manifest was lost; 0 as a rule. */
   readonly lostManifest: number;
+  /** Traces that an operator has approved in this lane, all rounds together; absent: none was asked. */
+  readonly approvedAtMost?: number;
+  /** Who asked for the erasure; absent: the request does not say. */
+  readonly requestedBy?: string;
   /** See `EraseInput.scopeDigest`; for the record. */
   readonly scopeDigest: string;
   /** All connections of the request, for the record. */
@@ -90,6 +97,8 @@ export interface ResolveAnswer extends LaneFigures {
   readonly batches: readonly number[];
   /** Set when nothing may be deleted before a person has looked: why, and what to do. */
   readonly stop: string | null;
+  /** Absent in answers of releases that made none. */
+  readonly plan?: ConnectionPlan;
   /** When to read again if nothing is submitted, virtual epoch milliseconds. */
   readonly nextCheckAtMs: number;
   /** Whether this read counts as the first clean one, which only a plan without traces can. */
@@ -127,6 +136,10 @@ export interface VerifyInput extends StepInput {
   readonly settledAtMs: number | null;
   readonly lastCountedAtMs: number | null;
   readonly cleanReads: number;
+  /** For the dates of a plan; absent in steps that an earlier release asked for. */
+  readonly dueAtMs?: number;
+  /** See `ResolveInput`. */
+  readonly approvedAtMost?: number;
 }
 
 export interface VerifyAnswer extends LaneFigures {
@@ -142,6 +155,10 @@ export interface VerifyAnswer extends LaneFigures {
   readonly batches: readonly number[];
   /** Whether the store's window has passed over them, so that the next round begins now. */
   readonly resubmit: boolean;
+  /** Set when nothing of it may be submitted before a person has looked: why, and what to do. Absent: nothing is. */
+  readonly stop?: string;
+  /** What would be submitted; only with `stop`. */
+  readonly plan?: ConnectionPlan;
   /** When to read again, virtual epoch milliseconds; ignored when the lane has ended. */
   readonly nextCheckAtMs: number;
   /** Set when the lane may end. */
@@ -176,6 +193,9 @@ export interface RecordedVerb {
   readonly atMs: number;
   /** False when it was refused or did not apply. */
   readonly applied: boolean;
+  /** Of an approval: the plan it was for, and the most traces it allows. */
+  readonly planDigest?: string;
+  readonly atMost?: number;
 }
 
 /** The activities of one connection's task queue. Each is named in the history by these keys. */

@@ -1,4 +1,6 @@
-export const VERB_NAMES = ['retry', 'checkNow', 'hold', 'release', 'abandon'] as const;
+import { APPROVAL_FIELDS, parseApprovalFields } from './approval.ts';
+
+export const VERB_NAMES = ['retry', 'checkNow', 'hold', 'release', 'abandon', 'approve'] as const;
 export type VerbName = (typeof VERB_NAMES)[number];
 
 /** Shown in the Temporal UI's list of updates and signals. */
@@ -9,6 +11,7 @@ export const VERB_DESCRIPTIONS: Readonly<Record<VerbName, string>> = {
   hold: 'Stop before the next API call and stay stopped. { "requestedBy", "reason", "connection"? }',
   release: 'Go on after a hold. { "requestedBy", "reason", "connection"? }',
   abandon: 'End without proof; what was submitted cannot be recalled. { "requestedBy", "reason", "connection"? }',
+  approve: 'Delete exactly the plan that waits. { "requestedBy", "reason", "connection", "planDigest", "atMost" }',
 };
 
 /** The one argument of every verb. */
@@ -20,6 +23,10 @@ export interface OperatorMessage {
   readonly connection?: string;
   /** Repeats of the same id are taken once, whether they come as update or signal. Default: none. */
   readonly verbId?: string;
+  /** Of `approve` only, and needed there: the digest of the plan, as the status shows it. */
+  readonly planDigest?: string;
+  /** Of `approve` only, and needed there: most traces that may ever be submitted in the lane. */
+  readonly atMost?: number;
 }
 
 /** What an operator is told after a verb was taken. */
@@ -36,15 +43,17 @@ const MOST_NAME = 200;
 /**
  * Reads an operator's message, however it was sent.
  *
+ * @param verb what it is for: some verbs have fields of their own. Default: none has.
  * @returns the message, or a line that says which field is wrong; never repeats a value.
  */
-export function parseOperatorMessage(input: unknown): OperatorMessage | string {
+export function parseOperatorMessage(input: unknown, verb?: VerbName): OperatorMessage | string {
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     return 'the argument must be one object: { "requestedBy": "...", "reason": "..." }';
   }
   const fields = input as Record<string, unknown>;
+  const own: readonly string[] = verb === 'approve' ? APPROVAL_FIELDS : [];
   const unknown = Object.keys(fields).filter(
-    (field) => !['requestedBy', 'reason', 'connection', 'verbId'].includes(field),
+    (field) => !['requestedBy', 'reason', 'connection', 'verbId', ...own].includes(field),
   );
   const [stray] = unknown;
   // A field's name is repeated only where it can be nothing but a misspelt name.
@@ -60,11 +69,14 @@ export function parseOperatorMessage(input: unknown): OperatorMessage | string {
     if (typeof value !== 'string' || value === '') return `"${field}" must be a text that is not empty`;
     if (value.length > MOST_NAME) return `"${field}" is longer than ${MOST_NAME} characters`;
   }
+  const approval = verb === 'approve' ? parseApprovalFields(fields) : {};
+  if (typeof approval === 'string') return approval;
   const { requestedBy, reason, connection, verbId } = fields as Record<string, string>;
   return {
     requestedBy: (requestedBy ?? '').trim(),
     reason: (reason ?? '').trim(),
     ...(connection === undefined ? {} : { connection }),
     ...(verbId === undefined ? {} : { verbId }),
+    ...approval,
   };
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
+import { connectionPlanSchema } from '../erasure/plan.ts';
 import type { LaneFigures, RecordedVerb } from '../erasure/steps.ts';
 import { TROUBLES } from '../erasure/steps.ts';
 import type { Project, ReadReport } from '../stores/port.ts';
@@ -34,6 +35,8 @@ export const openRecordSchema = z.strictObject({
   receivedAt: instant,
   dueAt: instant,
   dryRun: z.boolean(),
+  /** Who asked, as far as the request says. */
+  requestedBy: text.optional(),
   /** Sorted. */
   connections: z.array(z.string()),
   /** Kinds of the identifiers given; none when only known ids were: then the verdict says "these ids" (P16). */
@@ -159,7 +162,9 @@ const planEntrySchema = z
     batches: z.array(count),
     /** Why nothing may be deleted before a person has looked; null: nothing stands against it. */
     stop: text.nullable(),
-    policy: z.strictObject({ cleanReads: count, flagAfterRounds: count }),
+    /** The plan as an operator approves it; absent in records of releases that made none. */
+    plan: connectionPlanSchema.optional(),
+    policy: z.strictObject({ cleanReads: count, flagAfterRounds: count, secondPersonAbove: count.optional() }),
     /** What this store's interface can't show, from the connector. */
     limits: z.array(text),
     /** Limits the controller accepted beforehand (P1). */
@@ -222,6 +227,9 @@ const readEntrySchema = z
     manifestDigest: hexDigest.nullable(),
     /** Traces per delete call of the next round. */
     batches: z.array(count),
+    /** Why nothing of it may be submitted before a person has looked, and what would be; absent: nothing is against it. */
+    stop: text.optional(),
+    plan: connectionPlanSchema.optional(),
     verdict: z.enum(VERDICTS).nullable(),
   })
   .superRefine(refuseImbalance);
@@ -273,6 +281,9 @@ const verbEntrySchema = z.strictObject({
   at: instant,
   /** False when it was refused or did not apply. */
   applied: z.boolean(),
+  /** Of an approval: the plan it was for, and the most traces it allows. */
+  planDigest: hexDigest.optional(),
+  atMost: count.optional(),
 });
 export type VerbEntry = z.infer<typeof verbEntrySchema>;
 
@@ -483,6 +494,6 @@ export function recordedFigures(figures: LaneFigures): {
 }
 
 /** The record's spelling of an operator's message. */
-export function recordedVerb({ atMs, verb, requestedBy, reason, connection, applied }: RecordedVerb): VerbEntry {
-  return { verb, requestedBy, reason, connection, at: recordedInstant(atMs), applied };
+export function recordedVerb({ atMs, ...verb }: RecordedVerb): VerbEntry {
+  return { ...verb, at: recordedInstant(atMs) };
 }

@@ -112,7 +112,7 @@ class EraseUser {
     this.endedAtMs = answer.atMs;
     this.publish();
     await condition(allHandlersFinished);
-    return this.status();
+    return this.status(true);
   }
 
   private async continueAsNew(): Promise<never> {
@@ -181,7 +181,7 @@ class EraseUser {
   }
 
   private listen(): void {
-    setHandler(statusQuery, () => this.status(), { description: 'Where the request is, and why' });
+    setHandler(statusQuery, () => this.status(true), { description: 'Where the request is, and why' });
     for (const verb of VERB_NAMES) {
       const description = VERB_DESCRIPTIONS[verb];
       setHandler(VERB_UPDATES[verb], (message) => this.take(verb, message), {
@@ -207,7 +207,7 @@ class EraseUser {
   }
 
   private refusal(verb: VerbName, input: unknown): string | null {
-    const message = parseOperatorMessage(input);
+    const message = parseOperatorMessage(input, verb);
     if (typeof message === 'string') return message;
     if (this.taken(message)) return null;
     if (this.sealing) return 'the request has ended';
@@ -215,15 +215,15 @@ class EraseUser {
     if (connection !== undefined && !this.lanes.some(({ state }) => state.connection === connection)) {
       return `"connection" names none of: ${this.input.connections.join(', ')}`;
     }
-    const refusals = this.addressed(message).map((lane) => lane.refusal(verb));
+    const refusals = this.addressed(message).map((lane) => lane.refusal(verb, message));
     return refusals.includes(null) ? null : refusals.filter((text) => text !== null).join('; ');
   }
 
   private take(verb: VerbName, input: unknown): Receipt {
-    const message = parseOperatorMessage(input) as OperatorMessage;
+    const message = parseOperatorMessage(input, verb) as OperatorMessage;
     if (this.taken(message)) return { verb, connections: [], text: 'taken already' };
-    const lanes = this.addressed(message).filter((lane) => lane.refusal(verb) === null);
-    const texts = lanes.map((lane) => lane.order(verb));
+    const lanes = this.addressed(message).filter((lane) => lane.refusal(verb, message) === null);
+    const texts = lanes.map((lane) => lane.order(verb, message));
     this.record(verb, message, message.connection ?? null, true);
     this.publish();
     return { verb, connections: lanes.map(({ state }) => state.connection), text: texts.join('; ') };
@@ -231,7 +231,7 @@ class EraseUser {
 
   /** A signal can't be answered: one that does not apply is recorded and otherwise ignored. */
   private takeSignal(verb: VerbName, input: unknown): void {
-    const message = parseOperatorMessage(input);
+    const message = parseOperatorMessage(input, verb);
     if (typeof message === 'string') {
       this.record(verb, { requestedBy: 'unknown', reason: `ignored: ${message}` }, null, false);
       return;
@@ -258,18 +258,28 @@ class EraseUser {
   }
 
   private record(verb: string, message: OperatorMessage, connection: string | null, applied: boolean): void {
-    const { requestedBy, reason, verbId } = message;
-    this.verbs.push({ verb, requestedBy, reason, connection, atMs: virtualAt(this.clock(), Date.now()), applied });
+    const { requestedBy, reason, verbId, planDigest, atMost } = message;
+    this.verbs.push({
+      verb,
+      requestedBy,
+      reason,
+      connection,
+      atMs: virtualAt(this.clock(), Date.now()),
+      applied,
+      ...(planDigest === undefined ? {} : { planDigest }),
+      ...(atMost === undefined ? {} : { atMost }),
+    });
     if (verbId !== undefined) {
       this.takenVerbIds.push(verbId);
       if (this.takenVerbIds.length > MOST_TAKEN_IDS) this.takenVerbIds.shift();
     }
   }
 
-  private status(): RequestStatus {
+  /** @param details whether plans are told whole: the memo has no room for that, and every change of it is an event. */
+  private status(details = false): RequestStatus {
     const now = Date.now();
     const connections: Record<string, ConnectionStatus> = {};
-    for (const { state } of this.lanes) connections[state.connection] = connectionStatus(state, now);
+    for (const { state } of this.lanes) connections[state.connection] = connectionStatus(state, now, details);
     const { sealTrouble } = this;
     if (sealTrouble !== null) {
       const attention = {

@@ -24,7 +24,7 @@ import {
 import { connectionTaskQueue } from '../erasure/memo.ts';
 import type { EraseInput } from '../erasure/request.ts';
 import type { LaneActivities, Trouble } from '../erasure/steps.ts';
-import type { VerbName } from '../erasure/verbs.ts';
+import type { OperatorMessage, VerbName } from '../erasure/verbs.ts';
 
 /**
  * Options of every activity of a lane. Retries here are for a worker that dies and for transport blips; they leave no
@@ -76,13 +76,13 @@ export class LaneRunner {
   }
 
   /** @returns why the verb does not apply here, or null. */
-  refusal(verb: VerbName): string | null {
-    return refusal(this.state, verb);
+  refusal(verb: VerbName, message: OperatorMessage): string | null {
+    return refusal(this.state, verb, message, this.room.input.requestedBy);
   }
 
   /** Takes a verb that applies; the lane acts on it at once, waking up if it sleeps. */
-  order(verb: VerbName): string {
-    const [state, text] = ordered(this.state, verb, Date.now());
+  order(verb: VerbName, message: OperatorMessage): string {
+    const [state, text] = ordered(this.state, verb, Date.now(), message);
     this.state = state;
     this.orders += 1;
     // A running activity stops before its next API call; see `Progress` in the store port.
@@ -121,6 +121,7 @@ export class LaneRunner {
   private async perform(command: 'resolve' | 'delete' | 'verify'): Promise<void> {
     const { state } = this;
     const { input } = this.room;
+    const approved = state.approval == null ? {} : { approvedAtMost: state.approval.atMost };
     const common = {
       requestId: input.requestId,
       connection: state.connection,
@@ -138,6 +139,8 @@ export class LaneRunner {
         dueAtMs: input.dueAtMs,
         dryRun: input.dryRun,
         lostManifest: state.lostManifest,
+        ...approved,
+        ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
         scopeDigest: input.scopeDigest,
         connections: input.connections,
         workflowId: workflowInfo().workflowId,
@@ -166,6 +169,8 @@ export class LaneRunner {
       settledAtMs: state.settledAtMs,
       lastCountedAtMs: state.lastCountedAtMs,
       cleanReads: state.cleanReads,
+      dueAtMs: input.dueAtMs,
+      ...approved,
     });
     this.take(answer, (at) => verified(at, answer as Exclude<typeof answer, Trouble>, Math.random()));
   }
