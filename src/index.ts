@@ -1,3 +1,4 @@
+export { verifyWebhook } from './activities/webhook.ts';
 export { LetheClient, type ConnectOptions, type Erasure, type LetheClientOptions } from './client/client.ts';
 export {
   doctorCheckSchema,
@@ -27,8 +28,10 @@ export { ConfigError, type Problem } from './config/errors.ts';
 export { STATUSES, VERDICTS, type Status, type Verdict } from './erasure/outcome.ts';
 export { eraseRequestSchema, type EraseRequest, type Identifier } from './erasure/request.ts';
 export {
+  aftercareStatusSchema,
   connectionStatusSchema,
   requestStatusSchema,
+  type AftercareStatus,
   type ConnectionStatus,
   type RequestStatus,
 } from './erasure/status.ts';
