@@ -19,7 +19,7 @@ import { strayedTraces } from './verify-absence.ts';
 export const foundSchema = z.strictObject({
   /** Ids of traces of the manifest that are readable again. */
   resurrected: z.array(z.string()),
-  /** How many of them carry nobody, and were erased because their ids were given. */
+  /** How many of them carry nobody now: that they were this person's is known by their ids. */
   unlabelled: z.int(),
   late: z.int(),
 });
@@ -207,7 +207,9 @@ function classify(
     if (owner === 'others') continue;
     // Kept at the end, and as it was then.
     if (entry !== undefined && !wasErased && owner !== 'subject') continue;
-    if (owner === 'mixed') {
+    // Rows of the manifest that stand in another trace now, and nothing there says whose it is: nobody's say-so.
+    const isUnclear = owner === 'nobody' && !wasErased;
+    if (owner === 'mixed' || isUnclear) {
       findings.shared += 1;
       continue;
     }
@@ -216,7 +218,7 @@ function classify(
     if (startedAfter({ startMs, given: wasErased }, input.onlyBeforeMs)) findings.newActivity += 1;
     else if (wasErased || strayed.has(key)) {
       findings.resurrected.add(rows[0]?.traceId ?? entry?.traceId ?? '');
-      if (owner === 'nobody' && entry?.via === 'known') findings.unlabelled += 1;
+      if (owner === 'nobody') findings.unlabelled += 1;
     } else findings.late += 1;
   }
 }
@@ -227,7 +229,7 @@ function wordsOf(findings: Findings, blind: string | null): string | null {
     resurrected.size > 0 ? `${formatTraces(resurrected.size)} erased before can be read again` : '',
     late > 0 ? `${formatTraces(late)} of before the end that nobody had seen` : '',
     newActivity > 0 ? `${formatTraces(newActivity)} of after the end, reported and kept` : '',
-    shared > 0 ? `${formatTraces(shared)} that carry other people too, kept` : '',
+    shared > 0 ? `${formatTraces(shared)} that carry other people too, or nobody any more, kept` : '',
     beside > 0 ? `${beside} pieces of data beside the traces, whose age nothing tells, kept` : '',
     blind ?? '',
   ].filter((part) => part !== '');

@@ -28,7 +28,7 @@ export async function reopen(deps: RequestDeps, input: ReopenInput): Promise<Reo
           connections,
           receivedAt: recordedInstant(input.receivedAtMs),
           onlyBefore: recordedInstant(input.onlyBeforeMs),
-          // The caller's consent covered these very ids when they were erased the first time.
+          // These very traces were this person's when they were erased the first time.
           ...(unlabelled === 0 ? {} : { acceptUnlabelled: unlabelled }),
         });
   await deps.records.addAddendum(input.requestId, `reopened-${input.look}-${input.attempt}`, {

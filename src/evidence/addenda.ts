@@ -27,7 +27,7 @@ const lookAddendumSchema = z.strictObject({
   late: count,
   /** The person's traces of after the end, or of an unknown time: reported, never erased by Lethe itself. */
   newActivity: count,
-  /** Traces that carry other people too: kept. */
+  /** Traces that carry other people too, or in which nothing says whose they are: kept. */
   shared: count,
   /** The person's data beside the traces, which has no date: reported only. */
   beside: count,

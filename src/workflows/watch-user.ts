@@ -51,6 +51,13 @@ interface Looked {
   readonly answer: LookAnswer | Trouble;
 }
 
+interface Unassigned {
+  /** By connection, for the record. */
+  readonly why: ReadonlyMap<string, string>;
+  /** When asking again may help, virtual epoch milliseconds; 0: at any time. */
+  readonly notBeforeMs: number;
+}
+
 class WatchUser {
   private readonly input: WatchInput;
   private state: WatchState;
@@ -97,7 +104,9 @@ class WatchUser {
       if (kind === 'trouble') notBeforeMs = Math.max(notBeforeMs, answer.notBeforeMs ?? 0);
       if (kind === 'trouble' || kind === 'inconclusive') owing.set(connection, NOTHING_KNOWN);
     }
-    for (const [connection, text] of await this.reopen(looked, attempt)) owing.set(connection, text);
+    const unassigned = await this.reopen(looked, attempt);
+    for (const [connection, text] of unassigned.why) owing.set(connection, text);
+    notBeforeMs = Math.max(notBeforeMs, unassigned.notBeforeMs);
 
     if (attempt >= MOST_LOOK_TRIES) await this.giveUp(owing, attempt);
     const left = attempt >= MOST_LOOK_TRIES ? [] : open.filter((connection) => owing.has(connection));
@@ -138,8 +147,8 @@ class WatchUser {
     }
   }
 
-  /** @returns connections in which something came back that no request was started for, and why not. */
-  private async reopen(looked: readonly Looked[], attempt: number): Promise<ReadonlyMap<string, string>> {
+  /** @returns connections in which something came back that no request was started for, why not, and until when. */
+  private async reopen(looked: readonly Looked[], attempt: number): Promise<Unassigned> {
     const found: Record<string, BlobRef> = {};
     let receivedAtMs = 0;
     for (const { connection, answer } of looked) {
@@ -148,9 +157,11 @@ class WatchUser {
       receivedAtMs = Math.max(receivedAtMs, answer.atMs);
     }
     const concerned = Object.keys(found);
-    if (concerned.length === 0) return new Map();
-    const because = (text: string): ReadonlyMap<string, string> =>
-      new Map(concerned.map((name) => [name, `data came back, and no request could be started for it: ${text}`]));
+    if (concerned.length === 0) return { why: new Map(), notBeforeMs: 0 };
+    const because = (text: string, notBeforeMs = 0): Unassigned => ({
+      why: new Map(concerned.map((name) => [name, `data came back, and no request could be started for it: ${text}`])),
+      notBeforeMs,
+    });
     const { input } = this;
     const number = this.state.asked + 1;
     let answer: ReopenAnswer;
@@ -171,11 +182,12 @@ class WatchUser {
     if (answer.kind === 'started') {
       this.state = { ...this.state, asked: number, reopened: [...this.state.reopened, answer.requestId] };
     } else if (answer.kind === 'refused' || !this.state.reopened.includes(answer.requestId)) {
-      return because(answer.text);
+      // What stands in the way needs its store's window, which is days away.
+      return because(answer.text, answer.kind === 'conflict' ? this.now() + DAY_MS : 0);
     }
     // Started now, or still at work since an earlier look.
     for (const connection of concerned) this.assign(connection, answer.requestId);
-    return new Map();
+    return { why: new Map(), notBeforeMs: 0 };
   }
 
   private async giveUp(owing: ReadonlyMap<string, string>, attempt: number): Promise<void> {
