@@ -25,7 +25,7 @@ export function webhookKey(secret: string): Buffer | string {
 }
 
 /** The headers of a signed delivery (Standard Webhooks 1.0.0). */
-export interface WebhookHeaders {
+interface WebhookHeaders {
   readonly 'webhook-id': string;
   /** Unix seconds of this try. */
   readonly 'webhook-timestamp': string;

@@ -16,7 +16,6 @@ export type LookAnswerKind = (typeof LOOK_ANSWERS)[number];
 
 /** How a watch stands: `stopped` means ended from outside, before its last look. */
 export const AFTERCARE_STATES = ['watching', 'ended', 'stopped'] as const;
-export type AftercareState = (typeof AFTERCARE_STATES)[number];
 
 /** Type of the workflow that looks again after the end. */
 export const WATCH_WORKFLOW = 'watchUser';

@@ -1,5 +1,5 @@
 /** What is known of when a trace began. */
-export interface Started {
+interface Started {
   /** Start of its first run, epoch milliseconds; null: no run of it says. */
   readonly startMs: number | null;
   /** Whether the caller named its very id. */
