@@ -98,6 +98,9 @@ describe('aftercare', () => {
     expect(watching.aftercare).toMatchObject({ state: 'watching' });
     expect(Date.parse(watching.aftercare?.nextLookAt ?? '')).toBeGreaterThan(Date.parse(end.endedAt ?? ''));
     expect(formatStatus(watching, null)).toContain('Aftercare: goes on, looks next');
+    // A sleeping watch is nothing that is stuck.
+    const { checks } = await at.client.doctor();
+    expect(checks.filter(({ area, level }) => area === 'requests' && level !== 'ok')).toEqual([]);
 
     const { aftercare } = await untilLooks(at, requestId, ({ state }) => state === 'ended');
     expect(aftercare?.looks.map(({ look, answer, request }) => [look, answer, request])).toEqual([
@@ -198,6 +201,11 @@ describe('aftercare', () => {
     const again = await at.client.result(`${end.requestId}-again-1`);
     expect(again).toMatchObject({ status: 'verified', exceptions: [] });
     expect(at.liveTraces('u_42')).toEqual([]);
+    // Whoever ends a watch from outside is told that nothing is looked at any more.
+    await at.client.temporal.workflow.getHandle(watchIdOf(again.requestId)).terminate('test');
+    const stopped = await untilLooks(at, again.requestId, ({ state }) => state !== 'watching');
+    expect(stopped.aftercare).toMatchObject({ state: 'stopped', nextLookAt: null });
+    expect(formatStatus(stopped, null)).toContain('no look comes any more');
     expect(at.sim.truth.unasked()).toEqual([]);
     for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(2);
   });

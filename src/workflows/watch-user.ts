@@ -177,6 +177,8 @@ class WatchUser {
         receivedAtMs,
       });
     } catch {
+      // It may have been started all the same: the next one needs an id of its own, and finds it in its way.
+      this.state = { ...this.state, asked: number };
       return because('it failed inside Lethe; the worker log has the error');
     }
     if (answer.kind === 'started') {
