@@ -7,6 +7,7 @@ import { startedAfter } from '../src/erasure/cutoff.ts';
 import { DAY_MS } from '../src/erasure/rhythm.ts';
 import type { RequestStatus } from '../src/erasure/status.ts';
 import type { LookAddendum } from '../src/evidence/addenda.ts';
+import { startThreeStores, type ThreeStores } from './support/three-stores.ts';
 import { CONNECTION, World } from './support/world.ts';
 
 /** A week in two seconds. */
@@ -18,9 +19,12 @@ const EMAIL = 'ann@example.org';
 jest.setTimeout(180_000);
 
 let world: World | null = null;
+let stores: ThreeStores | null = null;
 afterEach(async () => {
   await world?.close();
+  await stores?.close();
   world = null;
+  stores = null;
 });
 
 async function watched(title: string, aftercare: string[], speed = SPEED): Promise<World> {
@@ -332,6 +336,43 @@ describe('aftercare', () => {
       args: [JSON.parse(Buffer.from(input?.data ?? []).toString('utf8')), carried],
     });
     expect((await looksIn(at, end.requestId)).at(-1)).toMatchObject({ look: 2, attempt: 2, answer: 'clean' });
+  });
+
+  test('every store is looked at again, and clean means clean in each', async () => {
+    const held: { started?: ThreeStores } = {};
+    world = await World.start('three stores watched', {
+      speed: 60_000,
+      ready: async (clock) => {
+        held.started = await startThreeStores(clock);
+        return {};
+      },
+      config: (base) => ({ ...base, connections: held.started?.connections ?? {}, policy: { aftercare: ['10 days'] } }),
+    });
+    stores = held.started ?? null;
+    const { langsmith, braintrust, respan } = held.started!;
+    const people = { people: ['u_42', 'u_7', 'u_8', 'u_9'], tracesPerPerson: 3 };
+    langsmith.seedPeople({ project: 'chat', ...people });
+    braintrust.seedPeople({ project: 'chat', ...people });
+    respan.seedPeople({ environment: 'prod', ...people });
+    const end = await world.eraseToEnd();
+    expect(end.status).toBe('verified');
+    // Written again by somebody who has come back, in one of the stores only.
+    const fresh = braintrust.seedPeople({ project: 'chat', people: ['u_42'], tracesPerPerson: 1, from: world.now() });
+    const { aftercare } = await untilLooks(world, end.requestId, ({ state }) => state === 'ended');
+    expect(aftercare?.looks.map(({ connection, answer }) => [connection, answer]).sort()).toEqual([
+      ['braintrust-prod', 'new-activity'],
+      ['langsmith-prod', 'clean'],
+      ['respan-prod', 'clean'],
+    ]);
+    const live = (user: string): readonly number[] => [
+      langsmith.truth.tracesOf([{ key: 'user_id', value: user }]).length,
+      braintrust.truth.tracesOf([{ key: 'user_id', value: user }]).length,
+      respan.truth.tracesOf([{ key: 'customer_identifier', value: user }]).length,
+    ];
+    expect(fresh).toHaveLength(1);
+    expect(live('u_42')).toEqual([0, 1, 0]);
+    for (const other of ['u_7', 'u_8', 'u_9']) expect(live(other)).toEqual([3, 3, 3]);
+    for (const { truth } of [langsmith, braintrust, respan]) expect(truth.unasked()).toEqual([]);
   });
 
   test('while another request of the person is open nothing is started beside it, and the record says so', async () => {
