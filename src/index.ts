@@ -1,3 +1,4 @@
+export { verifyWebhook } from './activities/webhook.ts';
 export { LetheClient, type ConnectOptions, type Erasure, type LetheClientOptions } from './client/client.ts';
 export {
   doctorCheckSchema,
@@ -34,9 +35,11 @@ export { STATUSES, VERDICTS, type Status, type Verdict } from './erasure/outcome
 export { connectionPlanSchema, type ConnectionPlan } from './erasure/plan.ts';
 export { eraseRequestSchema, type EraseRequest, type Identifier } from './erasure/request.ts';
 export {
+  aftercareStatusSchema,
   connectionStatusSchema,
   planSchema,
   requestStatusSchema,
+  type AftercareStatus,
   type ConnectionStatus,
   type Plan,
   type RequestStatus,

@@ -13,6 +13,8 @@ import {
 import type { Logger } from 'pino';
 import { createLaneActivities, createRequestActivities } from './activities/index.ts';
 import type { RequestDeps } from './activities/deps.ts';
+import { LetheClient } from './client/client.ts';
+import { InvalidRequestError, RequestConflictError } from './client/errors.ts';
 import { loadConfig, type LetheConfig } from './config/config.ts';
 import { secretsFor } from './config/secrets.ts';
 import { connectionOptionsOf } from './config/temporal.ts';
@@ -27,7 +29,7 @@ import { LETHE_SEARCH_ATTRIBUTES } from './temporal/search-attributes.ts';
 import { ensureNamespace, ensureSearchAttributes, TemporalSetupError } from './temporal/server.ts';
 import { TemporalUnavailableError } from './temporal/unavailable.ts';
 import { DirectoryVault } from './vault/directory-vault.ts';
-import { deriveKeys, type KeySecrets } from './vault/keys.ts';
+import { deriveKeys, type Keys, type KeySecrets } from './vault/keys.ts';
 import { LETHE_VERSION } from './version.ts';
 
 /**
@@ -85,6 +87,8 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
     version: LETHE_VERSION,
     vault: new DirectoryVault({ stateDir: config.stateDir, keys }),
     records: new DirectoryRecords({ stateDir: config.stateDir }),
+    startRequest: requestStarter(config, keys, taskQueue),
+    ...(config.notify === null ? {} : { webhook: config.notify }),
   };
   if (options.ensureSetup ?? true) await ensureTemporalSetup(config);
 
@@ -157,6 +161,28 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
     await connection.close().catch(() => undefined);
     throw error;
   }
+}
+
+/** A connection for each start: data comes back too seldom to keep one open. */
+function requestStarter(config: LetheConfig, keys: Keys, taskQueue: string): NonNullable<RequestDeps['startRequest']> {
+  return async (request) => {
+    const connection = await Connection.connect({ ...connectionOptionsOf(config.temporal), connectTimeout: 10_000 });
+    const client = new LetheClient({ config, keys, connection, taskQueue });
+    try {
+      const { requestId, joined } = await client.erase(request);
+      return { kind: 'started', requestId, joined };
+    } catch (error) {
+      if (error instanceof RequestConflictError) {
+        const text = `request ${error.requestId}, which is open or has this id, stands in the way`;
+        return { kind: 'conflict', requestId: error.requestId, text };
+      }
+      if (!(error instanceof InvalidRequestError)) throw error;
+      const fields = error.problems.map(({ path, message }) => `${path}: ${message}`);
+      return { kind: 'refused', text: `the request would not be taken (${fields.join('; ')})` };
+    } finally {
+      await client.close();
+    }
+  };
 }
 
 function assemble(

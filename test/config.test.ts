@@ -61,6 +61,7 @@ describe('loadConfig', () => {
       refuseAbove: 10_000,
       sharedTraces: 'keep',
       expectedPeople: 200,
+      aftercareDays: [],
     });
     expect(config.clock).toBeNull();
   });

@@ -4,6 +4,8 @@ import type { RecordStore } from '../evidence/record.ts';
 import type { TraceStore } from '../stores/port.ts';
 import type { Keys } from '../vault/keys.ts';
 import type { Vault } from '../vault/vault.ts';
+import type { WebhookTarget } from './post-webhook.ts';
+import type { StartRequest } from './reopen.ts';
 
 /** How values of one kind of identifier are compared (P15). */
 export interface KindRule {
@@ -20,6 +22,10 @@ export interface RequestDeps {
   readonly clock: Clock;
   /** Version of this package, for the record. */
   readonly version: string;
+  /** Starts requests for data that came back. Absent: this process cannot. */
+  readonly startRequest?: StartRequest;
+  /** Where webhooks go. Absent: nowhere. */
+  readonly webhook?: WebhookTarget;
 }
 
 /** What the activities of one connection work with. */

@@ -1,6 +1,6 @@
 import { copyLedger, givenLedger, traceLedger, type Book } from '../erasure/book.ts';
 import { exceptionsFromLedgers, type LaneException } from '../erasure/outcome.ts';
-import { formatCount, formatInstant } from '../erasure/format.ts';
+import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { jitterMs, nextTogether } from '../erasure/rhythm.ts';
 import type { LaneFigures } from '../erasure/steps.ts';
 import type { LaneDeps } from './deps.ts';
@@ -26,6 +26,11 @@ export function figuresOf(
     (keys) => keys.length > 0 && (book.finders < 2 || keys.some((key) => findersBy(deps, key) < 2)),
   );
   const more: readonly LaneException[] = [
+    {
+      kind: 'new-traces',
+      count: book.newer,
+      text: `${formatTraces(book.newer)} of a later time than this request reaches, or of an unknown one; kept`,
+    },
     {
       kind: 'unsearchable',
       count: unsearchable.length,

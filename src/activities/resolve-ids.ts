@@ -1,5 +1,6 @@
 import { mostWithoutApproval, stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
+import { startedAfter } from '../erasure/cutoff.ts';
 import {
   batchesOf,
   bookSchema,
@@ -84,7 +85,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
   await reader.chooseControls();
 
-  const found = await findByEveryFinder(deps, reader);
+  const found = await findByEveryFinder(deps, reader, input.onlyBeforeMs);
   const known = await sortKnownIds(deps, reader, input, projects);
   const candidates = new Map([...found.traces, ...known.traces]);
   const whole = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
@@ -92,6 +93,8 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     foundByPerson: found.traces,
     consent: input.acceptUnlabelled,
     keepRows: store.traits.deletesBy === 'row',
+    given: known.traces,
+    onlyBeforeMs: input.onlyBeforeMs,
   });
   const knownIds = known.ids.map((id) => ({
     ...id.known,
@@ -117,7 +120,8 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     baselineKinds: [...found.kinds],
     entries: entries.book,
     known: knownIds,
-    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()]),
+    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], input.onlyBeforeMs !== undefined),
+    newer: entries.newer,
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
@@ -200,7 +204,7 @@ interface Found {
   readonly finders: number;
 }
 
-async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found> {
+async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: number | undefined): Promise<Found> {
   const traces = new Map<string, TraceKey>();
   const kinds = new Set<string>();
   const primary = deps.kinds[0]?.kind;
@@ -218,7 +222,10 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader): Promise<Found>
     if (reader.searchesAll(finder)) counts.push(confirmed.size);
     for (const [key, trace] of confirmed) traces.set(key, trace);
     for (const kind of reader.kindsSeen(rows)) kinds.add(kind);
-    for (const { persons } of rows) for (const { kind, text } of persons) if (kind === primary) people.add(text);
+    for (const { persons, startMs } of rows) {
+      if (onlyBeforeMs !== undefined && startMs !== null && startMs > onlyBeforeMs) continue;
+      for (const { kind, text } of persons) if (kind === primary) people.add(text);
+    }
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
   if (counts.some((count) => count !== traces.size)) {
@@ -328,11 +335,17 @@ export function classify(
     readonly consent: number;
     /** Whether the store deletes by rows, so that their ids must be kept. */
     readonly keepRows: boolean;
+    /** Traces whose very ids the caller gave. Default: none. */
+    readonly given?: ReadonlyMap<string, TraceKey>;
+    /** See `EraseInput.onlyBeforeMs`. */
+    readonly onlyBeforeMs?: number | undefined;
   },
-): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
+): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string>; readonly newer: number } {
   const book: BookEntry[] = [];
   const foreign = new Set<string>();
   const unlabelled: BookEntry[] = [];
+  const { onlyBeforeMs, given } = options;
+  let newer = 0;
   for (const [key, trace] of candidates) {
     const rows = whole.get(key) ?? [];
     const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
@@ -346,7 +359,9 @@ export function classify(
       sentMs: null,
     };
     const owner = reader.owner(rows);
-    if (owner === 'mixed') book.push({ ...entry, state: 'shared' });
+    const started = { startMs: entry.startMs, given: given?.has(key) ?? false };
+    if (onlyBeforeMs !== undefined && owner !== 'others' && startedAfter(started, onlyBeforeMs)) newer += 1;
+    else if (owner === 'mixed') book.push({ ...entry, state: 'shared' });
     else if (entry.via === 'person' || owner === 'subject') book.push(entry);
     else if (owner === 'others') foreign.add(key);
     else unlabelled.push(entry);
@@ -354,7 +369,7 @@ export function classify(
   // Consent is for a number of traces, and covers all of them or none: nobody picked which.
   const covered = unlabelled.length <= options.consent;
   for (const entry of unlabelled) book.push(covered ? entry : { ...entry, state: 'linked' });
-  return { book, foreign };
+  return { book, foreign, newer };
 }
 
 function stopReason(deps: LaneDeps, input: ResolveInput, book: Book, people: number): string | null {
@@ -379,9 +394,14 @@ function clocksAgree(reader: Reader): boolean {
   }
 }
 
-/** Copies just found: those that go with their trace, or that we erase, are looked at again at the end. */
-export function newCopies(deps: LaneDeps, copies: readonly Copy[]): BookCopy[] {
-  const open = (copy: CopyTrait): boolean => copy.goesWithTrace || copy.erasable === true;
+/**
+ * Copies just found: those that go with their trace, or that we erase, are looked at again at the end.
+ *
+ * @param undated whether the request is bound in time, so that nothing without a date may be erased.
+ */
+export function newCopies(deps: LaneDeps, copies: readonly Copy[], undated = false): BookCopy[] {
+  // Copies have no date: of a request that is bound in time, what a call of ours would erase may be of a later time.
+  const open = (copy: CopyTrait): boolean => copy.goesWithTrace || (copy.erasable === true && !undated);
   const lookedAgain = new Set(deps.store.traits.copyMap.flatMap((copy) => (open(copy) ? [copy.kind] : [])));
   // One that was found by its origin and by a search counts once; the first of them knows its trace.
   const unique = new Map<string, Copy>();

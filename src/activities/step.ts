@@ -27,7 +27,7 @@ export interface StepRun {
 }
 
 interface StepKind {
-  readonly step: 'resolve' | 'delete' | 'verify';
+  readonly step: 'resolve' | 'delete' | 'verify' | 'look';
   readonly round: number;
   readonly batch: number | null;
 }
@@ -35,12 +35,15 @@ interface StepKind {
 /**
  * The failure boundary of a lane: whatever a store does becomes a value, a blip of the transport is thrown to be tried
  * again at once, and what is left is thrown without its message, which might name a person (P31).
+ *
+ * @param told records the trouble of a look after the end, whose lane is sealed. Other steps record their own.
  */
 export async function runStep<Answer>(
   deps: LaneDeps,
   input: StepInput,
   kind: StepKind,
   perform: (run: StepRun) => Promise<Answer>,
+  told?: (trouble: Trouble) => Promise<void>,
 ): Promise<Answer | Trouble> {
   const { info, cancellationSignal, heartbeat } = Context.current();
   const beat = setInterval(() => {
@@ -79,10 +82,15 @@ export async function runStep<Answer>(
       });
       throw failure({ message: `${kind.step} failed inside Lethe (${name})`, type: 'Internal' });
     }
+    if (kind.step === 'look') {
+      await told?.(trouble);
+      return trouble;
+    }
     await run.note('trouble', {
       kind: 'trouble',
       at: recordedInstant(trouble.atMs),
       ...kind,
+      step: kind.step,
       reason: trouble.reason,
       text: trouble.text,
       route: error instanceof StoreError ? error.route : null,

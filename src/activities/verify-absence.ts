@@ -127,7 +127,8 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     groupByTrace(rows, foundRows);
     for (const [key, trace] of reader.confirmed(rows)) found.set(key, trace);
     // The read is not clean any more: what the other finders would show is shown again by the next one.
-    if ([...found.keys()].some((key) => !kept.has(key))) break;
+    // What started after the request's bound shows in every read and must not keep one from being made whole.
+    if (input.onlyBeforeMs === undefined && [...found.keys()].some((key) => !kept.has(key))) break;
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
   reader.assertClock();
@@ -161,9 +162,12 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     // Consent was given for what the plan showed.
     consent: 0,
     keepRows: store.traits.deletesBy === 'row',
+    given: known.traces,
+    onlyBeforeMs: input.onlyBeforeMs,
   });
   const next: Book = {
-    ...(await withCopiesOf(deps, scene, newcomers.book, present)),
+    ...(await withCopiesOf(deps, scene, newcomers.book, present, input.onlyBeforeMs !== undefined)),
+    newer: newcomers.newer,
     entries: [...entries, ...newcomers.book],
     known: known.ids
       .map((id) => ({ ...id, foreign: id.foreign || id.keys.some((key) => newcomers.foreign.has(key)) }))
@@ -181,7 +185,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
  * Traces in which rows of the manifest stand now, written there by a producer that knew nothing of the deletion. Their rows
  * are read whole, as those of newcomers are: what they hold may be the person's, and nobody's say-so.
  */
-async function strayedTraces(
+export async function strayedTraces(
   deps: LaneDeps,
   reader: Reader,
   asked: readonly BookEntry[],
@@ -206,10 +210,11 @@ async function withCopiesOf(
   { book, reader, run }: Scene,
   newcomers: readonly BookEntry[],
   present: ReadonlyMap<string, readonly Row[]>,
+  undated: boolean,
 ): Promise<Book> {
   const known = new Set(book.copies.map(({ kind, id }) => `${kind}/${id}`));
   const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
-  const loose = newCopies(deps, reader.looseCopies().filter(isNew));
+  const loose = newCopies(deps, reader.looseCopies().filter(isNew), undated);
   if (newcomers.length === 0) return loose.length === 0 ? book : { ...book, copies: [...book.copies, ...loose] };
   const traces = newcomers.map(({ projectId, traceId }) => ({ projectId, traceId }));
   const rows = traces.flatMap((trace) => present.get(entryKey(trace)) ?? []);
@@ -219,7 +224,7 @@ async function withCopiesOf(
   const outOfReach = found.outOfReach.reduce((sum, { count }) => sum + count, 0);
   return {
     ...book,
-    copies: [...book.copies, ...loose, ...newCopies(deps, fresh)],
+    copies: [...book.copies, ...loose, ...newCopies(deps, fresh, undated)],
     // Most likely the same ones again: they are counted per connection, not per trace.
     outOfReach: Math.max(book.outOfReach, outOfReach),
     notExamined: [...new Set([...book.notExamined, ...found.notExamined.map(({ kind }) => kind)])],

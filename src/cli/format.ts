@@ -1,5 +1,5 @@
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
-import type { ConnectionStatus, RequestStatus } from '../erasure/status.ts';
+import type { AftercareStatus, ConnectionStatus, RequestStatus } from '../erasure/status.ts';
 
 /** Terminals are at least this wide, and mails quote no more. */
 export const WIDTH = 80;
@@ -113,7 +113,24 @@ export function formatStatus(status: RequestStatus, uiLink: string | null): stri
       lines.push(wrap(`${connection}, ${kind}: ${text}`, 4, '  - '));
     }
   }
+  if (status.aftercare !== undefined) lines.push('', ...formatAftercare(status.aftercare));
   return lines.join('\n');
+}
+
+const AFTERCARE_TEXT = {
+  watching: 'goes on',
+  ended: 'has ended',
+  stopped: 'was ended from outside: no look comes any more',
+} as const;
+
+function formatAftercare({ state, nextLookAt, looks }: AftercareStatus): string[] {
+  const next = nextLookAt === null ? '' : `, looks next ${formatDate(nextLookAt)}`;
+  const lines = [wrap(`${AFTERCARE_TEXT[state]}${next}`, 2, 'Aftercare: ')];
+  for (const { connection, look, at, answer, why, request } of looks) {
+    const more = `${why === null ? '' : `: ${why}`}${request === null ? '' : `; request ${request} erases it`}`;
+    lines.push(wrap(`look ${look}, ${connection}: ${answer}${more}`, 4, `  ${formatDate(at)}  `));
+  }
+  return lines;
 }
 
 function formatLane(lane: ConnectionStatus): string[] {

@@ -1,10 +1,11 @@
 import { formatCount, formatTraces } from '../erasure/format.ts';
+import type { Addendum } from '../evidence/addenda.ts';
 import type { LaneRecord, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
 
 /** The whole account of a request for a person, in the order in which it happened (P35). */
 export function formatReport(requestId: string, view: RecordView): string {
-  const { request, outcome, lanes, digest, simulated } = view;
+  const { request, outcome, lanes, digest, simulated, addenda = [] } = view;
   const lines: string[] = [];
   lines.push(`Request ${requestId}: ${outcome === null ? 'open' : outcome.verdict}`);
   if (simulated) {
@@ -66,7 +67,27 @@ export function formatReport(requestId: string, view: RecordView): string {
     );
   }
   if (digest !== null) lines.push('', `SHA-256 of the sealed record: ${digest}`);
+  if (addenda.length > 0) {
+    lines.push('', 'Addenda: learnt after the end, and outside the sealed record');
+    for (const { addendum } of addenda) lines.push(...formatAddendum(addendum));
+  }
   return lines.join('\n');
+}
+
+function formatAddendum(addendum: Addendum): string[] {
+  if (addendum.kind === 'reopened') {
+    const { at, connections, request, why } = addendum;
+    const what = request === null ? `no request could be started: ${why ?? 'unknown'}` : `request ${request} erases it`;
+    return [entryLine(at, `data came back in ${connections.join(', ')}; ${what}`)];
+  }
+  const { at, connection, look, attempt, answer, why, reports, controls } = addendum;
+  const which = `look ${look}${attempt > 1 ? `, try ${attempt}` : ''}, ${connection}`;
+  const seen = Object.entries(controls).map(([route, of]) => `${route}: ${of.seen} of ${of.asked} seen`);
+  return [
+    entryLine(at, `${which}: ${answer}${why === null ? '' : `: ${why}`}`),
+    ...readDetails(reports),
+    ...(seen.length === 0 ? [] : [detail('controls', seen.join(', '))]),
+  ];
 }
 
 function formatLane(name: string, lane: LaneRecord | undefined): string[] {

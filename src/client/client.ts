@@ -27,6 +27,7 @@ import { LetheConnections, LetheDueAt, LetheRequestId, LetheStatus } from '../te
 import { TemporalUnavailableError } from '../temporal/unavailable.ts';
 import { deriveKeys, type Keys } from '../vault/keys.ts';
 import { VERB_SIGNALS, VERB_UPDATES } from '../workflows/messages.ts';
+import { readAftercare } from './aftercare.ts';
 import type { DoctorReport } from './doctor.ts';
 import {
   InvalidRequestError,
@@ -230,10 +231,10 @@ export class LetheClient {
   async status(requestId: string): Promise<RequestStatus> {
     return this.#guard(async () => {
       const found = await this.#find(requestId, VISIBILITY_LAG_MS);
-      if (found !== null) return current(found.kept, found.liveness, Date.now());
+      if (found !== null) return this.#withAftercare(current(found.kept, found.liveness, Date.now()));
       const recorded = await this.#recorded(requestId);
       if (recorded === null) throw new UnknownRequestError(requestId);
-      return recorded;
+      return this.#withAftercare(recorded);
     });
   }
 
@@ -496,7 +497,8 @@ export class LetheClient {
         this.#guard(async () => {
           // By id and not by search: the server's list may lag behind a start.
           const found = runId === null ? null : await this.#latestOf(requestId, workflowId, runId);
-          return found === null ? this.status(requestId) : current(found.kept, found.liveness, Date.now());
+          if (found === null) return this.status(requestId);
+          return this.#withAftercare(current(found.kept, found.liveness, Date.now()));
         }),
       result: () => this.#guard(() => (runId === null ? this.status(requestId) : this.#result(workflowId, runId))),
       retry: one('retry'),
@@ -611,6 +613,13 @@ export class LetheClient {
       kept: readStatusMemo(workflowId, memo),
       memo,
     };
+  }
+
+  /** The status with what is looked at again after the end, if anything is. */
+  async #withAftercare(status: RequestStatus): Promise<RequestStatus> {
+    if (status.endedAt === null || status.dryRun || status.status === 'abandoned') return status;
+    const aftercare = await readAftercare(this.temporal, this.records, status.requestId);
+    return aftercare === null ? status : { ...status, aftercare };
   }
 
   async #recorded(requestId: string): Promise<RequestStatus | null> {

@@ -5,6 +5,7 @@ import type { LetheConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
 import { connectionOptionsOf } from '../config/temporal.ts';
 import { virtualNow } from '../erasure/clock.ts';
+import { NOTIFY_WORKFLOW } from '../erasure/events.ts';
 import { formatInstant } from '../erasure/format.ts';
 import { connectionTaskQueue } from '../erasure/memo.ts';
 import { MINUTE_MS } from '../erasure/rhythm.ts';
@@ -269,6 +270,11 @@ async function checkRequests(
   for (const failing of await failingWorkflows(connection, config.temporal.namespace, client)) {
     add('requests', failing, 'problem', 'its workflow fails again and again at the same point: see the worker’s log');
   }
+  const undelivered = await undeliveredWebhooks(connection, config.temporal.namespace, client.taskQueue);
+  if (undelivered > 0) {
+    const text = `${undelivered} could not be delivered within seven days and are given up: see the failed workflows of type ${NOTIFY_WORKFLOW}`;
+    add('requests', 'webhooks', 'warning', text);
+  }
   if (!open.length) add('requests', 'open', 'ok', 'none');
   else add('requests', 'open', 'ok', `${open.length}, of which ${others.length} have a workflow`);
 }
@@ -300,6 +306,13 @@ async function failingWorkflows(
     if ((pendingWorkflowTask?.attempt ?? 0) >= FAILING_ATTEMPTS) found.add(workflowId ?? '?');
   }
   return [...found];
+}
+
+/** Webhooks that were given up, of those that the server still knows. */
+async function undeliveredWebhooks(connection: Connection, namespace: string, taskQueue: string): Promise<number> {
+  const query = `WorkflowType = "${NOTIFY_WORKFLOW}" AND TaskQueue = "${taskQueue}" AND ExecutionStatus = "Failed"`;
+  const { count } = await connection.workflowService.countWorkflowExecutions({ namespace, query });
+  return Number(count);
 }
 
 /** Each look is a call: a large installation is sampled, newest first. */

@@ -16,6 +16,8 @@ export interface FullScope extends ScopeMemo {
   readonly acceptUnlabelled: number;
   readonly expectAtMost: number | null;
   readonly dryRun: boolean;
+  /** See `EraseInput.onlyBeforeMs`; null: no bound. */
+  readonly onlyBeforeMs: number | null;
   /** Keyed digests of the parts of the scope. */
   readonly subjectDigest: string;
   readonly knownDigest: string;
@@ -72,7 +74,10 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
   const digest = (part: string, value: unknown): string => contentDigest(keys, canonicalJson([part, value]));
   // As given: a spelling that only the second request names would never be searched if it joined the first.
   const given = checked.identifiers.map(({ kind, value }) => JSON.stringify([kind, value])).sort();
-  const scopeDigest = digest('scope', { subject: given, known: ids, connections, ...options });
+  const onlyBeforeMs = checked.onlyBefore === undefined ? null : Date.parse(checked.onlyBefore);
+  // Without a bound the digest is that of releases which knew of none.
+  const bound = onlyBeforeMs === null ? {} : { onlyBeforeMs };
+  const scopeDigest = digest('scope', { subject: given, known: ids, connections, ...options, ...bound });
 
   const requestId = checked.requestId ?? newRequestId(nowMs);
   return {
@@ -87,6 +92,11 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
       scopeDigest,
       ...(checked.requestedBy === undefined ? {} : { requestedBy: checked.requestedBy }),
       ...options,
+      ...bound,
+      ...(config.policy.aftercareDays.length === 0 || options.dryRun
+        ? {}
+        : { aftercareDays: config.policy.aftercareDays }),
+      ...(config.notify === null ? {} : { notify: config.notify.events }),
     },
     scope: {
       requestId,
@@ -97,6 +107,7 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
       subjectDigest: digest('subject', given),
       knownDigest: digest('known', ids),
       ...options,
+      onlyBeforeMs,
     },
     chosenId: checked.requestId !== undefined,
     stated: { receivedAtMs, dueAtMs },
@@ -229,6 +240,8 @@ export function differences(
   compare('acceptUnlabelled', String(existing.acceptUnlabelled), String(scope.acceptUnlabelled));
   compare('expectAtMost', String(existing.expectAtMost ?? 'none'), String(scope.expectAtMost ?? 'none'));
   compare('dryRun', String(existing.dryRun), String(scope.dryRun));
+  const boundOf = (ms: number | null) => (ms === null ? 'none' : new Date(ms).toISOString());
+  compare('onlyBefore', boundOf(existing.onlyBeforeMs), boundOf(scope.onlyBeforeMs));
   // Repeats among the known ids are no other scope: nothing else would be erased.
   if (existing.scopeDigest === scope.scopeDigest) lines.length = 0;
   else if (lines.length === 0) lines.push('its scope differs');

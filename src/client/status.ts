@@ -23,6 +23,8 @@ const scopeMemoSchema = z.object({
   acceptUnlabelled: z.number(),
   expectAtMost: z.number().nullable(),
   dryRun: z.boolean(),
+  // Absent in memos of releases that knew of no bound.
+  onlyBeforeMs: z.number().nullable().default(null),
   subjectDigest: z.string(),
   knownDigest: z.string(),
 });

@@ -3,7 +3,9 @@ import { dirname, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import type { KindRule } from '../activities/deps.ts';
+import { webhookKey } from '../activities/webhook.ts';
 import type { Clock } from '../erasure/clock.ts';
+import { EVENT_KINDS, type EventKind } from '../erasure/events.ts';
 import { connectionSchema } from '../stores/registry.ts';
 import { deriveKeys, KeyError, type KeySecrets } from '../vault/keys.ts';
 import { parseDuePeriod, type DuePeriod } from './due.ts';
@@ -48,7 +50,36 @@ const policySchema = z.strictObject({
   sharedTraces: z.literal('keep', 'must be "keep": shared traces are kept and reported').default('keep'),
   /** People expected to wait for the same window at once; spreads their wake-ups. Default: 200. */
   expectedPeople: z.int().min(1).default(200),
+  /** When to look again after the end, each counted from it: days or weeks. Default: never. */
+  aftercare: z
+    .array(z.string().refine((text) => aftercareDaysOf(text) !== null, 'must be like "7 days" or "2 weeks"'))
+    .max(20)
+    .default([]),
 });
+
+function aftercareDaysOf(text: string): number | null {
+  const period = parseDuePeriod(text);
+  return period !== null && 'days' in period ? period.days : null;
+}
+
+const notifySchema = z.strictObject({
+  /** Where webhooks are sent. https, or plain http to this machine. */
+  url: z.string().refine(isWebhookUrl, 'must be an https URL without user name, or one on this machine'),
+  /** Signs them, see Standard Webhooks: 24 to 64 random bytes in base64. */
+  secret: z.string(),
+  /** Default: all. */
+  events: z
+    .array(z.enum(EVENT_KINDS))
+    .min(1, 'names no event; leave it out for all')
+    .default([...EVENT_KINDS]),
+});
+
+function isWebhookUrl(text: string): boolean {
+  if (text === ABSENT_SECRET) return true;
+  const url = URL.parse(text);
+  if (url === null || url.username !== '' || url.password !== '') return false;
+  return url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(text));
+}
 
 const clockSchema = z.strictObject({
   /** Real instant at which the two clocks meet, ISO 8601 with a zone. */
@@ -72,6 +103,8 @@ const sections = {
   /** Simulations only: every connection and the Temporal server must be on this machine. */
   clock: clockSchema.optional(),
   policy: policySchema.prefault({}),
+  /** Signed webhooks about requests. Default: none. */
+  notify: notifySchema.optional(),
   /** Kinds of identifiers, primary first: the primary one of a request decides who is the same person. */
   identifiers: identifiersSchema,
   connections: z
@@ -107,7 +140,11 @@ export interface LetheConfig {
     readonly secondPersonAbove?: number | undefined;
     readonly sharedTraces: 'keep';
     readonly expectedPeople: number;
+    /** Days after the end on which a watch looks again; ascending, unique. */
+    readonly aftercareDays: readonly number[];
   };
+  /** Null: no webhooks. The secret may be missing in processes that are no workers. */
+  readonly notify: { readonly url: string; readonly secret: string; readonly events: readonly EventKind[] } | null;
   /** Primary first. */
   readonly kinds: readonly KindRule[];
   readonly connections: Readonly<Record<string, ConnectionConfig>>;
@@ -189,7 +226,7 @@ function compile(
   storeSecrets: boolean,
 ): LetheConfig {
   const { value: raw, missing } = resolveReferences(document ?? {}, env);
-  const wanting = missing.filter(({ keys }) => storeSecrets || keys[0] !== 'connections');
+  const wanting = missing.filter(({ keys }) => storeSecrets || (keys[0] !== 'connections' && keys[0] !== 'notify'));
   const unset = new Set(missing.map(({ path }) => path));
   const problems: Problem[] = wanting.map(({ path, message }) => ({ path, message }));
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
@@ -214,12 +251,18 @@ function compile(
   const keys = section('keys');
   const clock = section('clock');
   const policy = section('policy');
+  const notify = section('notify');
   const identifiers = section('identifiers');
   const connections = section('connections');
 
   const temporal = temporalSection === null ? null : compileTemporal(temporalSection, directory, env);
   if (temporal !== null) add(temporal.problems);
   if (keys !== null && keys !== undefined) add(keyProblems(keys, unset));
+
+  if (notify !== null && notify !== undefined) {
+    const key = webhookKey(notify.secret);
+    if (typeof key === 'string') add([{ path: 'notify.secret', message: key }]);
+  }
 
   const kinds = (identifiers ?? []).map((entry) =>
     typeof entry === 'string' ? { kind: entry, caseInsensitive: false } : entry,
@@ -236,7 +279,7 @@ function compile(
     }
   }
 
-  const complete = [state, keys, clock, policy, identifiers, connections].every((part) => part !== null);
+  const complete = [state, keys, clock, policy, notify, identifiers, connections].every((part) => part !== null);
   if (problems.length === 0 && !complete) problems.push(...missing);
   if (
     problems.length > 0 ||
@@ -245,6 +288,7 @@ function compile(
     keys === null ||
     clock === null ||
     policy === null ||
+    notify === null ||
     identifiers === null ||
     connections === null
   ) {
@@ -259,9 +303,19 @@ function compile(
       clock === undefined
         ? null
         : { realMs: Date.parse(clock.real), virtualMs: Date.parse(clock.virtual), speed: clock.speed },
-    policy: { ...policy, due: parseDuePeriod(policy.due) ?? { months: 1 } },
+    policy: compilePolicy(policy),
+    notify: notify ?? null,
     kinds,
     connections,
+  };
+}
+
+function compilePolicy({ aftercare, ...policy }: z.output<typeof policySchema>): LetheConfig['policy'] {
+  const days = aftercare.map(aftercareDaysOf).filter((count) => count !== null);
+  return {
+    ...policy,
+    due: parseDuePeriod(policy.due) ?? { months: 1 },
+    aftercareDays: [...new Set(days)].sort((a, b) => a - b),
   };
 }
 

@@ -63,6 +63,8 @@ export const bookSchema = z.strictObject({
   notProvenBeforeMs: z.number().nullable().default(null),
   /** The fewest ways of searching by person that answered in a read that counts (P5). */
   finders: z.int(),
+  /** Traces that the latest read showed and that started after the request's bound: reported, kept, and no entries. */
+  newer: z.int().default(0),
   /** Whether a counted read had to do without controls (P7). */
   noControl: z.boolean(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */

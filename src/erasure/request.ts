@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { EventKind } from './events.ts';
 
 /** One (kind, value) that names the data subject, for instance `user_id: u_42`. */
 export interface Identifier {
@@ -118,6 +119,11 @@ export const eraseRequestSchema = z
      * alone what he has asked for himself. Default: the request does not say.
      */
     requestedBy: staffSchema.optional(),
+    /**
+     * Traces whose first run started after this instant are reported and never erased: for data that came back after an
+     * earlier request, when the person may be a customer again. Default: no bound.
+     */
+    onlyBefore: instantSchema.optional(),
   })
   .superRefine((request, context) => {
     const known = Object.values(request.known).reduce((sum, ids) => sum + ids.length, 0);
@@ -187,4 +193,10 @@ export interface EraseInput {
   readonly requestedBy?: string;
   /** Keyed digest of everything that makes two requests the same: subject, known ids, connections, options. */
   readonly scopeDigest: string;
+  /** What started later is reported and never submitted, epoch milliseconds; absent: no bound. */
+  readonly onlyBeforeMs?: number;
+  /** Days after the end on which a watch looks again, ascending; absent: none. */
+  readonly aftercareDays?: readonly number[];
+  /** What webhooks are sent for; absent: nothing. */
+  readonly notify?: readonly EventKind[];
 }

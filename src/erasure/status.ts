@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { AFTERCARE_STATES, LOOK_ANSWERS } from './aftercare.ts';
 import { EXCEPTION_KINDS, STATUSES } from './outcome.ts';
 import { connectionPlanSchema, planSummarySchema } from './plan.ts';
 
@@ -60,6 +61,28 @@ export const connectionStatusSchema = z.strictObject({
   approval: z.strictObject({ atMost: count, by: z.string(), at: instant }).nullable().default(null),
 });
 
+/** What is looked at again after the end. */
+export const aftercareStatusSchema = z.strictObject({
+  /** `stopped`: its workflow was ended from outside, and no look comes any more. */
+  state: z.enum(AFTERCARE_STATES),
+  /** Null after the last look. */
+  nextLookAt: instant.nullable(),
+  /** The latest word about each look at each connection, in order. */
+  looks: z.array(
+    z.strictObject({
+      connection: z.string(),
+      /** From 1. */
+      look: count,
+      at: instant,
+      answer: z.enum(LOOK_ANSWERS),
+      why: z.string().nullable(),
+      /** The new request that erases what came back, or null. */
+      request: z.string().nullable(),
+    }),
+  ),
+});
+export type AftercareStatus = z.infer<typeof aftercareStatusSchema>;
+
 /** What `--json` prints of one request. All instants are ISO 8601 in UTC, on the virtual clock when there is one. */
 export const requestStatusSchema = z.strictObject({
   requestId: z.string(),
@@ -77,6 +100,8 @@ export const requestStatusSchema = z.strictObject({
     z.strictObject({ connection: z.string(), kind: z.enum(EXCEPTION_KINDS), count, text: z.string() }),
   ),
   connections: z.record(z.string(), connectionStatusSchema),
+  /** Only in the status of a single request that has ended and is, or was, watched. */
+  aftercare: aftercareStatusSchema.optional(),
 });
 
 /** What `client.plan` returns: the status of a finished dry run, with each connection's whole plan. */

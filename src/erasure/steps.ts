@@ -47,6 +47,8 @@ export interface StepInput {
   /** Counts the lane's activities; names the step's record entries, so that a repeat replaces and never doubles. */
   readonly step: number;
   readonly subject: readonly Identifier[];
+  /** See `EraseInput.onlyBeforeMs`; absent: no bound. */
+  readonly onlyBeforeMs?: number;
 }
 
 /** Numbers that describe a lane after a step; the same in every answer. */

@@ -2,6 +2,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { appendLine, ensureDirectory, isErrno, isTemporary, readIfExists, writeExclusively } from '../vault/files.ts';
+import { addendumLineSchema, type Addendum, type AddendumLine } from './addenda.ts';
 import { canonicalDigest, canonicalJson } from './canonical.ts';
 import {
   entryLineSchema,
@@ -26,6 +27,7 @@ import type {
 
 const REQUEST_FILE = 'request.json';
 const SEALED_FILE = 'record.json';
+const ADDENDA_FILE = 'addenda.jsonl';
 const LANE_PREFIX = 'lane-';
 const LANE_SUFFIX = '.jsonl';
 /** No request is named so: ids begin with a letter or digit. */
@@ -49,6 +51,7 @@ export interface DirectoryRecordsOptions {
  * records/<requestId>/request.json         what was asked, written once
  * records/<requestId>/lane-<name>.jsonl    one line an entry, appended and synced
  * records/<requestId>/record.json          the sealed record, canonical JSON, written once
+ * records/<requestId>/addenda.jsonl        what was learnt after the end, one line an addendum, appended and synced
  * records/.open/<requestId>~<hash>.json    who is open, by keyed digest; gone when the record is closed
  * ```
  *
@@ -99,11 +102,24 @@ export class DirectoryRecords implements RecordStore {
     }
   }
 
+  async addAddendum(requestId: string, entryKey: string, addendum: Addendum): Promise<void> {
+    const line = { format: RECORD_FORMAT, key: entryKey, addendum };
+    const checked = check(addendumLineSchema, line, 'invalid', 'an addendum to the record');
+    try {
+      await appendLine(join(this.#folder(requestId), ADDENDA_FILE), JSON.stringify(checked));
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) throw new RecordError('not-open', 'the record was never opened');
+      throw error;
+    }
+  }
+
   async read(requestId: string): Promise<RecordView | null> {
     const sealed = await this.#readSealed(requestId);
     if (sealed !== null) {
       const { request, lanes, outcome, stamp } = sealed;
-      return { request, lanes, outcome, digest: digestOf(sealed), simulated: stamp !== null };
+      const addenda = await this.#readAddenda(requestId);
+      const view = { request, lanes, outcome, digest: digestOf(sealed), simulated: stamp !== null };
+      return addenda.length === 0 ? view : { ...view, addenda };
     }
     const request = await this.#readRequest(requestId);
     const lanes = await this.#readLanes(requestId);
@@ -190,6 +206,19 @@ export class DirectoryRecords implements RecordStore {
       if (bytes !== null) lanes[file.slice(LANE_PREFIX.length, -LANE_SUFFIX.length)] = parseLane(bytes);
     }
     return lanes;
+  }
+
+  async #readAddenda(requestId: string): Promise<readonly AddendumLine[]> {
+    const bytes = await readIfExists(join(this.#folder(requestId), ADDENDA_FILE));
+    const lines = new Map<string, AddendumLine>();
+    for (const text of bytes?.toString('utf8').split('\n') ?? []) {
+      const value = text === '' ? undefined : parseJson(text);
+      // A line that a kill cut short was written again when the step was repeated.
+      if (value === undefined) continue;
+      const { key, addendum } = check(addendumLineSchema, value, 'damaged', 'an addendum to the record');
+      lines.set(key, { key, addendum });
+    }
+    return [...lines.values()];
   }
 
   async #summary(requestId: string): Promise<RecordSummary> {

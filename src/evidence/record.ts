@@ -6,6 +6,7 @@ import { connectionPlanSchema } from '../erasure/plan.ts';
 import type { LaneFigures, RecordedVerb } from '../erasure/steps.ts';
 import { TROUBLES } from '../erasure/steps.ts';
 import type { Project, ReadReport } from '../stores/port.ts';
+import type { Addendum, AddendumLine } from './addenda.ts';
 
 /**
  * The plain account of a request: what was asked, done, read and concluded (P35). It outlives Temporal's retention and
@@ -14,14 +15,14 @@ import type { Project, ReadReport } from '../stores/port.ts';
  */
 export const RECORD_FORMAT = 'lethe-record/1';
 
-const count = z.int().min(0);
+export const count = z.int().min(0);
 /** ISO 8601 in UTC, on the virtual clock when there is one. */
-const instant = z.iso.datetime();
+export const instant = z.iso.datetime();
 const hexDigest = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits');
 /** For a person. Without a limit: a long list of projects must not keep a step from being recorded. */
-const text = z.string();
+export const text = z.string();
 
-const clockSchema = z.strictObject({ real: instant, virtual: instant, speed: z.number().positive() }).nullable();
+export const clockSchema = z.strictObject({ real: instant, virtual: instant, speed: z.number().positive() }).nullable();
 
 const versionsSchema = z.strictObject({ lethe: z.string(), node: z.string() });
 
@@ -73,9 +74,9 @@ const projectsSchema = z.strictObject({
 /** The projects of one enumeration (P9). */
 export type RecordedProjects = z.infer<typeof projectsSchema>;
 
-const windowSchema = z.strictObject({ from: instant, to: instant }).nullable();
+export const windowSchema = z.strictObject({ from: instant, to: instant }).nullable();
 
-const readReportSchema = z.strictObject({
+export const readReportSchema = z.strictObject({
   route: z.string(),
   purpose: z.enum(['find', 'lookup', 'locate', 'controls', 'copies']),
   calls: count,
@@ -262,7 +263,7 @@ export type SubmitEntry = z.infer<typeof submitEntrySchema>;
 export type ReadEntry = z.infer<typeof readEntrySchema>;
 export type TroubleEntry = z.infer<typeof troubleEntrySchema>;
 
-const entryKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/);
+export const entryKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/);
 
 /** One line of a lane's file. */
 export const entryLineSchema = z.strictObject({
@@ -339,6 +340,8 @@ export interface RecordView {
   /** Digest of the sealed record, null while the request is open. */
   readonly digest: string | null;
   readonly simulated: boolean;
+  /** What was learnt after the end, in order; it is outside the sealed record and its digest. Absent: nothing was. */
+  readonly addenda?: readonly AddendumLine[];
 }
 
 /** One line of a list of records. */
@@ -386,6 +389,14 @@ export interface RecordStore {
    * @throws RecordError `conflict` when it was closed with another outcome.
    */
   close(requestId: string, outcome: RecordOutcome): Promise<string>;
+
+  /**
+   * Adds what was learnt after the end. The sealed record and its digest stay as they are.
+   *
+   * @param entryKey as in `append`; the same key again replaces the addendum, in its place.
+   * @throws RecordError `invalid` when it does not keep to its schema; `not-open` when there is no such record.
+   */
+  addAddendum(requestId: string, entryKey: string, addendum: Addendum): Promise<void>;
 
   /** @returns all records, by request id. Reads every closed record: meant for people, not for activities. */
   list(): Promise<readonly RecordSummary[]>;

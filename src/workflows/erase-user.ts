@@ -2,16 +2,21 @@ import {
   allHandlersFinished,
   ApplicationFailure,
   CancellationScope,
+  ChildWorkflowCancellationType,
   condition,
   makeContinueAsNewFunc,
+  ParentClosePolicy,
   proxyActivities,
   setCurrentDetails,
   setHandler,
+  startChild,
   upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import { virtualAt, type Clock } from '../erasure/clock.ts';
+import { WATCH_WORKFLOW, watchIdOf, type WatchInput } from '../erasure/aftercare.ts';
+import { realSpanMs, virtualAt, type Clock } from '../erasure/clock.ts';
+import { eventsOf, NOTIFY_WORKFLOW, type NotifyInput, type StatusEvent } from '../erasure/events.ts';
 import { formatCount, formatInstant } from '../erasure/format.ts';
 import { connectionStatus, newLane, type LaneState } from '../erasure/lane.ts';
 import { STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
@@ -19,7 +24,7 @@ import { isVerdict, VERDICTS, worstStatus, type Verdict } from '../erasure/outco
 import type { EraseInput } from '../erasure/request.ts';
 import { probeDelayMs } from '../erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../erasure/status.ts';
-import type { RecordedVerb, RequestActivities, SealAnswer, SealInput } from '../erasure/steps.ts';
+import type { BlobRef, RecordedVerb, RequestActivities, SealAnswer, SealInput } from '../erasure/steps.ts';
 import {
   parseOperatorMessage,
   VERB_DESCRIPTIONS,
@@ -34,6 +39,7 @@ import {
   LetheDueAt,
   LetheNextCheckAt,
   LetheRemaining,
+  LetheRequestId,
   LetheRound,
   LetheStatus,
 } from '../temporal/search-attributes.ts';
@@ -46,6 +52,8 @@ export interface CarriedState {
   readonly verbs: readonly RecordedVerb[];
   /** Ids of messages already taken, so that one sent twice acts once. */
   readonly takenVerbIds: readonly string[];
+  /** Events that were told already, by key. Absent in runs of releases that told none. */
+  readonly toldEvents?: readonly string[];
 }
 
 /**
@@ -68,6 +76,11 @@ class EraseUser {
   private readonly verbs: RecordedVerb[];
   private readonly takenVerbIds: string[];
   private published: { memo: string; attributes: Map<string, string> } = { memo: '', attributes: new Map() };
+  private readonly toldEvents: string[];
+  /** The status whose events were told last. */
+  private toldStatus: RequestStatus | null = null;
+  /** Starts of child workflows that are under way. */
+  private readonly starting = new Set<Promise<void>>();
   private endedAtMs: number | null = null;
   private sealing = false;
   /** Why the record could not be sealed so far, or null. */
@@ -77,6 +90,7 @@ class EraseUser {
     this.input = input;
     this.verbs = [...(carried?.verbs ?? [])];
     this.takenVerbIds = [...(carried?.takenVerbIds ?? [])];
+    this.toldEvents = [...(carried?.toldEvents ?? [])];
     this.room = {
       input,
       draining: false,
@@ -97,6 +111,7 @@ class EraseUser {
     });
     return CancellationScope.nonCancellable(async () => {
       this.publish();
+      if (this.input.notify?.includes('overdue') === true) void this.wakeWhenDue();
       await Promise.all(this.lanes.map((lane) => lane.run()));
       return this.finish();
     });
@@ -105,13 +120,16 @@ class EraseUser {
   private async finish(): Promise<RequestStatus> {
     if (this.lanes.some(({ state }) => state.phase !== 'ended')) {
       await condition(allHandlersFinished);
+      await this.allStarted();
       return this.continueAsNew();
     }
     this.sealing = true;
     const answer = await this.seal();
     this.endedAtMs = answer.atMs;
     this.publish();
+    this.startWatch(answer.atMs);
     await condition(allHandlersFinished);
+    await this.allStarted();
     return this.status(true);
   }
 
@@ -125,6 +143,7 @@ class EraseUser {
       lanes: this.lanes.map(({ state }) => state),
       verbs: this.verbs,
       takenVerbIds: this.takenVerbIds,
+      ...(this.input.notify === undefined ? {} : { toldEvents: this.toldEvents }),
     });
   }
 
@@ -168,6 +187,94 @@ class EraseUser {
         summary: 'the record could not be sealed; tries again',
       });
     }
+  }
+
+  /** Looks again some days after an end that says something about the person's traces. */
+  private startWatch(endedAtMs: number): void {
+    const { requestId, subject, connections, dryRun, aftercareDays: days } = this.input;
+    if (days === undefined || days.length === 0 || dryRun || this.verdict() === 'abandoned') return;
+    const books: Record<string, BlobRef> = {};
+    for (const { state } of this.lanes) if (state.book !== null) books[state.connection] = state.book;
+    const watch: WatchInput = {
+      requestId,
+      subject,
+      connections,
+      books,
+      endedAtMs,
+      // A request that was bound itself must not hand on what it was to leave alone.
+      onlyBeforeMs: Math.min(endedAtMs, this.input.onlyBeforeMs ?? endedAtMs),
+      days,
+      clock: this.clock(),
+    };
+    this.start(WATCH_WORKFLOW, watchIdOf(requestId), watch, `looks again after the end of ${requestId}`);
+  }
+
+  /** Starts a webhook for each thing that has happened since the last look, once each. */
+  private tell(status: RequestStatus): void {
+    const { notify, requestId } = this.input;
+    if (notify === undefined) return;
+    const events = eventsOf(this.toldStatus, status);
+    this.toldStatus = status;
+    for (const event of events) {
+      if (!notify.includes(event.kind) || this.toldEvents.includes(event.key)) continue;
+      this.toldEvents.push(event.key);
+      const id = `${NOTIFY_WORKFLOW}-${requestId}-${event.kind}-${this.toldEvents.length}`;
+      this.start(NOTIFY_WORKFLOW, id, this.webhookOf(event, status), `tells that ${requestId} is ${event.kind}`);
+    }
+  }
+
+  private webhookOf({ kind, connection, reason }: StatusEvent, status: RequestStatus): NotifyInput {
+    const body: NotifyInput['body'] = {
+      event: kind,
+      requestId: status.requestId,
+      workflowId: status.workflowId,
+      status: status.status,
+      ...(connection === null ? {} : { connection }),
+      ...(reason === null ? {} : { reason }),
+      at: new Date(virtualAt(this.clock(), Date.now())).toISOString(),
+      due: status.dueAt,
+    };
+    return { body, clock: this.clock() };
+  }
+
+  /** Starts what outlives this workflow. That it could not be started is no reason for an erasure to fail. */
+  private start(type: string, workflowId: string, input: WatchInput | NotifyInput, staticSummary: string): void {
+    const started = CancellationScope.nonCancellable(() =>
+      startChild(type, {
+        workflowId,
+        args: [input],
+        parentClosePolicy: ParentClosePolicy.ABANDON,
+        cancellationType: ChildWorkflowCancellationType.ABANDON,
+        workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        typedSearchAttributes: [{ key: LetheRequestId, value: this.input.requestId }],
+        staticSummary,
+      }),
+    ).then(
+      () => undefined,
+      () => undefined,
+    );
+    this.starting.add(started);
+    void started.then(() => this.starting.delete(started));
+  }
+
+  /** A child whose start the server has not confirmed would be lost with its parent. */
+  private async allStarted(): Promise<void> {
+    while (this.starting.size > 0) await Promise.all(this.starting);
+  }
+
+  /** Nothing else may happen about the due date: without this timer nobody would hear that it has passed. */
+  private async wakeWhenDue(): Promise<void> {
+    // Which clock runs is known once a worker has answered.
+    const known = (): boolean =>
+      this.lanes.some(({ state }) => state.policy !== null || state.trouble !== null || state.phase === 'ended');
+    await condition(known);
+    const now = virtualAt(this.clock(), Date.now());
+    if (now <= this.input.dueAtMs) {
+      const real = realSpanMs(this.clock(), this.input.dueAtMs + 1 - now);
+      const ended = await condition(() => this.sealing || this.room.draining, real, { summary: 'until the due date' });
+      if (ended) return;
+    }
+    this.publish();
   }
 
   private verdict(): Verdict | null {
@@ -320,6 +427,7 @@ class EraseUser {
     }
     this.publishAttributes(status);
     setCurrentDetails(details(status, this.sealTrouble?.text ?? null));
+    this.tell(status);
   }
 
   private publishAttributes(status: RequestStatus): void {

@@ -30,7 +30,7 @@ import type { OperatorMessage, VerbName } from '../erasure/verbs.ts';
  * Options of every activity of a lane. Retries here are for a worker that dies and for transport blips; they leave no
  * events, so nothing a store says is retried by them: that comes back as a value and is tried again by the lane.
  */
-const STEP_OPTIONS = {
+export const STEP_OPTIONS = {
   /** A person with a million traces reads for hours at the stores' rates. */
   startToCloseTimeout: '12 hours',
   /** A killed worker's step starts again after this. */
@@ -127,6 +127,7 @@ export class LaneRunner {
       connection: state.connection,
       step: state.step,
       subject: input.subject,
+      ...(input.onlyBeforeMs === undefined ? {} : { onlyBeforeMs: input.onlyBeforeMs }),
     };
     if (command === 'resolve') {
       const { resolveIds } = activities(state.connection, 'find and plan');
