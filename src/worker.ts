@@ -16,6 +16,7 @@ import type { RequestDeps } from './activities/deps.ts';
 import { loadConfig, type LetheConfig } from './config/config.ts';
 import { secretsFor } from './config/secrets.ts';
 import { connectionOptionsOf } from './config/temporal.ts';
+import { virtualNow } from './erasure/clock.ts';
 import { connectionTaskQueue } from './erasure/memo.ts';
 import { DirectoryRecords } from './evidence/directory-records.ts';
 import { createLogger, describeError, temporalLogger } from './log.ts';
@@ -27,6 +28,7 @@ import { LETHE_SEARCH_ATTRIBUTES } from './temporal/search-attributes.ts';
 import { ensureNamespace, ensureSearchAttributes, TemporalSetupError } from './temporal/server.ts';
 import { TemporalUnavailableError } from './temporal/unavailable.ts';
 import { DirectoryVault } from './vault/directory-vault.ts';
+import { SubjectHolds } from './vault/subject-holds.ts';
 import { deriveKeys, type KeySecrets } from './vault/keys.ts';
 import { LETHE_VERSION } from './version.ts';
 
@@ -145,6 +147,7 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
             kinds: config.kinds,
             searchKeys: connectionConfig.identifiers,
             accept: connectionConfig.accept,
+            holds: new SubjectHolds({ stateDir: config.stateDir, now: () => virtualNow(config.clock) }),
           }),
         }),
       );

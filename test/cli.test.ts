@@ -297,6 +297,8 @@ describe('what scripts and people are told', () => {
     copies: { found: 3, erased: 0, manual: 2, outOfReach: 1, inconclusive: 0, abandoned: 0, notExamined: ['insights'] },
     cleanReads: 1,
     cleanReadsWanted: 2,
+    heldUntil: null,
+    earliestVerdictAt: null,
     lastRead: '35 traces are still readable although the store has acknowledged their deletion twice by now',
   };
   const status: RequestStatus = {
@@ -306,6 +308,13 @@ describe('what scripts and people are told', () => {
     overdue: true,
     receivedAt: '2026-11-27T18:00:00.000Z',
     dueAt: '2026-12-27T18:00:00.000Z',
+    law: 'gdpr',
+    zone: 'UTC',
+    confirmBy: null,
+    extension: null,
+    joinedRequests: [],
+    atRisk: false,
+    atRiskReason: null,
     endedAt: null,
     dryRun: false,
     simulated: true,

@@ -8,6 +8,7 @@ import {
   begun,
   connectionStatus,
   deleted,
+  holdExpired,
   newLane,
   nextCommand,
   ordered,
@@ -551,6 +552,7 @@ class World {
     const command = nextCommand(this.lane, this.nowMs);
     this.invariants(command);
     if (command.do === 'wait') this.wait(command.untilMs, turn);
+    else if (command.do === 'expire') this.lane = holdExpired(this.lane);
     else if (command.do !== 'end') this.step(command.do, turn);
   }
 

@@ -9,6 +9,7 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
+import { settledAfter } from '../erasure/rhythm.ts';
 import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
@@ -19,10 +20,13 @@ import {
   recordedProjects,
   recordedRead,
   recordedWindow,
+  type OpenRecord,
 } from '../evidence/record.ts';
 import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
+import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
-import { bookName, figuresOf, nextLook } from './figures.ts';
+import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
+import { assertNotHeld } from './legal-hold.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 
@@ -39,6 +43,8 @@ const MOST_PEOPLE_PER_IDENTIFIER = 1;
 export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<ResolveAnswer | Trouble> {
   return runStep(deps, input, { step: 'resolve', round: 0, batch: null }, async (run) => {
     await openRecord(deps, input);
+    // A plan alone deletes nothing.
+    if (!input.dryRun) await assertNotHeld(deps, input.subject);
     try {
       return await resolve(deps, input, run);
     } catch (error) {
@@ -50,7 +56,7 @@ export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<Resolve
 }
 
 async function openRecord(deps: LaneDeps, input: ResolveInput): Promise<void> {
-  const kinds = [...new Set(input.subject.map(({ kind }) => kind))];
+  const kinds = input.openedKinds ?? [...new Set(input.subject.map(({ kind }) => kind))];
   await deps.records.open(
     {
       format: RECORD_FORMAT,
@@ -60,14 +66,21 @@ async function openRecord(deps: LaneDeps, input: ResolveInput): Promise<void> {
       receivedAt: recordedInstant(input.receivedAtMs),
       dueAt: recordedInstant(input.dueAtMs),
       dryRun: input.dryRun,
+      ...recordedDeadlines(input),
       connections: [...input.connections],
-      identifierKinds: kinds,
+      identifierKinds: [...kinds],
       startedAt: recordedInstant(virtualNow(deps.clock)),
       clock: recordedClock(deps.clock),
       versions: { lethe: deps.version, node: process.version },
     },
     subjectDigests(deps, input.subject),
   );
+}
+
+function recordedDeadlines({ deadlines }: ResolveInput): Pick<OpenRecord, 'deadlines'> {
+  if (deadlines === undefined) return {};
+  const { law, zone, confirmByMs } = deadlines;
+  return { deadlines: { law, zone, confirmBy: optionalInstant(confirmByMs) } };
 }
 
 async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promise<ResolveAnswer> {
@@ -105,7 +118,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const enoughControls = reader.controls.length >= LEAST_CONTROLS;
   const most = input.expectAtMost ?? deps.policy.refuseAbove;
   const examined = store.traits.copyMap.filter((copy) => !copy.examined).map((copy) => copy.kind);
-  const draft: Book = {
+  const fresh: Book = {
     format: 1,
     mergedRound: 0,
     limit: most,
@@ -125,14 +138,26 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     noControl: false,
     batches: [],
   };
-  const batches = batchesOf(draft.entries, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete);
+  const { previous } = input;
+  const draft =
+    previous === undefined ? fresh : continued(await currentBook(deps, { ...input, book: previous.book }), fresh);
+  const batches = batchesOf(
+    draft.entries,
+    // What was sent has its window before it: the next read tells whether it must be sent again.
+    ({ state, sentMs }) => state === 'survived' || (state === 'pending' && sentMs === null),
+    store.traits.mostIdsPerDelete,
+  );
   // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
-  const nothingFound = batches.length === 0;
+  const nothingFound = batches.length === 0 && previous === undefined;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
   const figures = figuresOf(deps, book, searched);
   const stop = stopReason(deps, book, found.people, most);
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
+  const sent = draft.entries.flatMap(({ sentMs }) => sentMs ?? []);
+  const settledAtMs = sent.length === 0 ? null : settledAfter(store.traits.rhythm, Math.max(...sent));
+  const readFromMs = previous === undefined ? nowMs + settle : Math.max(nowMs, settledAtMs ?? nowMs);
+  const cleanReads = nothingFound && clocksAgree(reader) ? 1 : 0;
   const answer: ResolveAnswer = {
     kind: 'planned',
     atMs: nowMs,
@@ -142,8 +167,16 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     book: ref,
     batches: batches.map((batch) => batch.length),
     stop,
-    nextCheckAtMs: nextLook(deps, input.requestId, nowMs + settle),
-    cleanReads: nothingFound && clocksAgree(reader) ? 1 : 0,
+    nextCheckAtMs: nextLook(deps, input.requestId, readFromMs),
+    cleanReads,
+    ...(previous === undefined ? {} : { settledAtMs }),
+    ...expectedVerdict(deps, {
+      nowMs,
+      submits: batches.length > 0,
+      settledAtMs,
+      cleanReads,
+      lastCountedAtMs: cleanReads > 0 ? nowMs : null,
+    }),
     ...figures,
   };
   await run.note('plan', {
@@ -170,6 +203,48 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     accepted: [...deps.accept],
   });
   return answer;
+}
+
+/**
+ * A manifest that goes on from an earlier one: whatever was known stays known, and everything that counted as done is to
+ * be read again (P24). What now is the person's alone, by an identifier that joined, is no longer kept.
+ */
+export function continued(before: Book, now: Book): Book {
+  const seen = new Map(now.entries.map((entry) => [entryKey(entry), entry]));
+  const entries = before.entries.map((old): BookEntry => {
+    const found = seen.get(entryKey(old));
+    if (found === undefined) {
+      return old.state === 'verifiedAbsent' || old.state === 'inconclusive' ? { ...old, state: 'pending' } : old;
+    }
+    const rowIds = [...new Set([...old.rowIds, ...found.rowIds])];
+    const state = found.state === 'pending' && old.state === 'survived' ? 'survived' : found.state;
+    return { ...found, state, rowIds, sentMs: old.sentMs, via: old.via === 'person' ? 'person' : found.via };
+  });
+  const had = new Set(before.entries.map(entryKey));
+  const ids = new Map(before.known.map((known) => [known.id, known]));
+  const copies = new Map(now.copies.map((copy) => [`${copy.kind}/${copy.id}`, copy]));
+  for (const copy of before.copies) {
+    // One that was erased is looked for once more, as its trace is.
+    if (!copies.has(`${copy.kind}/${copy.id}`))
+      copies.set(`${copy.kind}/${copy.id}`, copy.state === 'erased' ? { ...copy, state: 'inconclusive' } : copy);
+  }
+  return {
+    ...now,
+    mergedRound: before.mergedRound,
+    lost: Math.max(before.lost, now.lost),
+    baselineKinds: [...new Set([...before.baselineKinds, ...now.baselineKinds])],
+    entries: [...entries, ...now.entries.filter((entry) => !had.has(entryKey(entry)))],
+    known: now.known.map((known) => {
+      const old = ids.get(known.id);
+      const isGone = known.state === 'neverMatched' || known.state === 'unresolved';
+      return old?.state === 'resolved' && isGone ? old : known;
+    }),
+    copies: [...copies.values()],
+    outOfReach: Math.max(before.outOfReach, now.outOfReach),
+    notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
+    controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
+    finders: Math.min(before.finders, now.finders),
+  };
 }
 
 interface Found {

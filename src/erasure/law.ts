@@ -120,7 +120,7 @@ export function addDays(from: CalendarDay, days: number): CalendarDay {
 /** So many days later, Saturdays and Sundays not counted. */
 export function addBusinessDays(from: CalendarDay, days: number): CalendarDay {
   let at = from;
-  for (let left = days; left > 0; ) {
+  for (let left = days; left > 0;) {
     at = addDays(at, 1);
     const weekday = new Date(Date.UTC(at.year, at.month - 1, at.day)).getUTCDay();
     if (weekday !== 0 && weekday !== 6) left -= 1;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { LAWS } from './law.ts';
 import { EXCEPTION_KINDS, STATUSES } from './outcome.ts';
 
 const count = z.int().min(0);
@@ -50,6 +51,10 @@ export const connectionStatusSchema = z.strictObject({
   cleanReadsWanted: count,
   /** Why the latest read did not count, or null. */
   lastRead: z.string().nullable(),
+  /** End of a hold that has one; null: not held, or until an operator says so. */
+  heldUntil: instant.nullable().default(null),
+  /** The earliest verdict there can be if everything goes well, by the store's rhythm: an estimate; null: not known. */
+  earliestVerdictAt: instant.nullable().default(null),
 });
 
 /** What `--json` prints of one request. All instants are ISO 8601 in UTC, on the virtual clock when there is one. */
@@ -61,6 +66,23 @@ export const requestStatusSchema = z.strictObject({
   overdue: z.boolean(),
   receivedAt: instant,
   dueAt: instant,
+  /** Whose periods count; null: started by a release that knew no laws. */
+  law: z.enum(LAWS).nullable().default(null),
+  /** IANA name of the zone in which the law's days end; null as `law`. */
+  zone: z.string().nullable().default(null),
+  /** Until when the receipt must be confirmed to the person; null: the law does not ask for it. Public holidays are not known. */
+  confirmBy: instant.nullable().default(null),
+  /** The postponement, on which the person was told; null: there was none. */
+  extension: z
+    .strictObject({ to: instant, by: z.string(), at: instant, notifiedOn: z.iso.date() })
+    .nullable()
+    .default(null),
+  /** Other requests of the same person that joined this one, each with its own receipt. */
+  joinedRequests: z.array(z.strictObject({ requestId: z.string(), receivedAt: instant, dueAt: instant })).default([]),
+  /** Whether a lane can't end in time even if everything goes well from now on, as far as its store's rhythm tells. */
+  atRisk: z.boolean().default(false),
+  /** Why, without personal data; null: it is not. */
+  atRiskReason: z.string().nullable().default(null),
   endedAt: instant.nullable(),
   dryRun: z.boolean(),
   /** True when the clock was simulated: such a request proves nothing about a real store (P34). */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
+import { LAWS } from '../erasure/law.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
 import type { LaneFigures, RecordedVerb } from '../erasure/steps.ts';
@@ -36,6 +37,8 @@ export const openRecordSchema = z.strictObject({
   dryRun: z.boolean(),
   /** Sorted. */
   connections: z.array(z.string()),
+  /** What the law asks; absent: from a release that knew no laws. Public holidays are not known. */
+  deadlines: z.strictObject({ law: z.enum(LAWS), zone: z.string(), confirmBy: instant.nullable() }).optional(),
   /** Kinds of the identifiers given; none when only known ids were: then the verdict says "these ids" (P16). */
   identifierKinds: z.array(z.string()),
   startedAt: instant,
@@ -290,6 +293,12 @@ export const outcomeSchema = z.strictObject({
       .superRefine(refuseImbalance),
   ),
   verbs: z.array(verbEntrySchema),
+  /** The postponement of the due date; absent: there was none. */
+  extension: z.strictObject({ to: instant, by: text, at: instant, notifiedOn: z.iso.date() }).optional(),
+  /** Requests of the same person that joined; absent: none. Their verdict is this one's, from reads after they joined. */
+  joined: z
+    .array(z.strictObject({ requestId: z.string(), receivedAt: instant, dueAt: instant, joinedAt: instant }))
+    .optional(),
 });
 export type RecordOutcome = z.infer<typeof outcomeSchema>;
 
