@@ -1,4 +1,5 @@
 import { formatCount } from '../erasure/format.ts';
+import { formatInZone } from '../erasure/law.ts';
 import type { LaneRecord, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
 
@@ -21,7 +22,22 @@ export function formatReport(requestId: string, view: RecordView): string {
     lines.push(
       labelled('received', formatDate(request.receivedAt)),
       labelled('started', formatDate(request.startedAt)),
-      labelled('due', formatDate(request.dueAt)),
+      labelled('due', formatDue(request.dueAt, request.deadlines?.zone)),
+      ...(request.deadlines === undefined ? [] : [labelled('law', lawOf(request.deadlines))]),
+      ...(outcome?.extension === undefined
+        ? []
+        : [
+            labelled(
+              'postponed',
+              `to ${formatDue(outcome.extension.to, request.deadlines?.zone)}; the person was told on ${outcome.extension.notifiedOn}`,
+            ),
+          ]),
+      ...(outcome?.joined ?? []).map((other) =>
+        labelled(
+          'joined',
+          `${other.requestId}, received ${formatDate(other.receivedAt)}, due ${formatDue(other.dueAt, request.deadlines?.zone)}; its verdict is from reads after ${formatDate(other.joinedAt)}`,
+        ),
+      ),
       ...(outcome === null ? [] : [labelled('ended', formatDate(outcome.endedAt))]),
       labelled('scope', `${kinds}; in ${request.connections.join(', ')}${request.dryRun ? '; plan only' : ''}`),
       labelled('workflow', request.workflowId),
@@ -63,6 +79,15 @@ export function formatReport(requestId: string, view: RecordView): string {
   }
   if (digest !== null) lines.push('', `SHA-256 of the sealed record: ${digest}`);
   return lines.join('\n');
+}
+
+function formatDue(dueAt: string, zone: string | undefined): string {
+  return zone === undefined ? formatDate(dueAt) : formatInZone(Date.parse(dueAt), zone);
+}
+
+function lawOf({ law, zone, confirmBy }: NonNullable<NonNullable<RecordView['request']>['deadlines']>): string {
+  if (confirmBy === null) return law;
+  return `${law}; receipt to be confirmed by ${formatInZone(Date.parse(confirmBy), zone)} (public holidays are not known)`;
 }
 
 function formatLane(name: string, lane: LaneRecord | undefined): string[] {

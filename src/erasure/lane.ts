@@ -64,8 +64,8 @@ export interface LaneState {
   /** Rounds in a row that were caused by traces nobody had seen before. */
   readonly newcomerRounds: number;
   readonly heldSinceMs: number | null;
-  /** Of a hold with an end; null or absent: only an operator ends it. */
-  readonly hold?: { readonly untilMs: number; readonly autoRelease: boolean; readonly expired: boolean } | null;
+  /** Of a hold with an end; absent: only an operator ends it. */
+  readonly hold?: HoldTerms & { readonly expired: boolean };
   /** An operator asked for an extra look. */
   readonly lookNow: boolean;
   readonly verdict: Verdict | null;
@@ -147,7 +147,7 @@ export function nextCommand(lane: LaneState, realNowMs: number): Command {
 }
 
 function heldCommand({ hold }: LaneState, now: number): Command {
-  if (hold === undefined || hold === null || hold.expired) {
+  if (hold === undefined || hold.expired) {
     return { do: 'wait', untilMs: null, summary: 'held by an operator' };
   }
   if (now >= hold.untilMs) return { do: 'expire' };
@@ -156,8 +156,8 @@ function heldCommand({ hold }: LaneState, now: number): Command {
 
 /** The lane after its hold has come to its end: it goes on if that was asked for, or else asks for an operator (P27). */
 export function holdExpired(lane: LaneState): LaneState {
-  if (lane.heldSinceMs === null || lane.hold === undefined || lane.hold === null) return lane;
-  if (lane.hold.autoRelease) return { ...lane, heldSinceMs: null, hold: null };
+  if (lane.heldSinceMs === null || lane.hold === undefined) return lane;
+  if (lane.hold.autoRelease) return released(lane);
   return { ...lane, hold: { ...lane.hold, expired: true } };
 }
 
@@ -371,11 +371,15 @@ export function ordered(
   switch (verb) {
     case 'hold':
       return say(
-        { ...lane, heldSinceMs: lane.heldSinceMs ?? now, hold: terms === null ? null : { ...terms, expired: false } },
+        {
+          ...released(lane),
+          heldSinceMs: lane.heldSinceMs ?? now,
+          ...(terms === null ? {} : { hold: { ...terms, expired: false } }),
+        },
         `stops before its next API call${holdEnd(terms)}${submitted}`,
       );
     case 'release':
-      return say({ ...lane, heldSinceMs: null, hold: null }, 'goes on');
+      return say(released(lane), 'goes on');
     case 'abandon':
       return say(abandoned(lane), `ends without proof${submitted}`);
     case 'checkNow':
@@ -414,6 +418,10 @@ export function ordered(
       if (lane.trouble !== null) return say({ ...lane, lookNow: true }, 'tries again now');
       return say(lane, 'is at work already');
   }
+}
+
+function released({ hold: _ended, ...lane }: LaneState): LaneState {
+  return { ...lane, heldSinceMs: null };
 }
 
 function holdEnd(terms: HoldTerms | null): string {
