@@ -1,4 +1,10 @@
-export { LetheClient, type ConnectOptions, type Erasure, type LetheClientOptions } from './client/client.ts';
+export {
+  LetheClient,
+  type ConnectOptions,
+  type Erasure,
+  type LetheClientOptions,
+  type ListFilter,
+} from './client/client.ts';
 export {
   doctorCheckSchema,
   doctorReportSchema,
@@ -25,6 +31,7 @@ export {
 } from './config/config.ts';
 export { ConfigError, type Problem } from './config/errors.ts';
 export { STATUSES, VERDICTS, type Status, type Verdict } from './erasure/outcome.ts';
+export { LAWS, type Law } from './erasure/law.ts';
 export { eraseRequestSchema, type EraseRequest, type Identifier } from './erasure/request.ts';
 export {
   connectionStatusSchema,
@@ -32,6 +39,6 @@ export {
   type ConnectionStatus,
   type RequestStatus,
 } from './erasure/status.ts';
-export { VERB_NAMES, type VerbName } from './erasure/verbs.ts';
+export { OPERATOR_VERBS, VERB_NAMES, type OperatorVerb, type VerbName } from './erasure/verbs.ts';
 export { sealedRecordSchema, type RecordView, type SealedRecord } from './evidence/record.ts';
 export { TemporalUnavailableError } from './temporal/unavailable.ts';

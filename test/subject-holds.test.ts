@@ -2,10 +2,11 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { lethe, type CliResult } from './support/cli.ts';
 import { deriveKeys } from '../src/vault/keys.ts';
 import { digestsOf, SubjectHolds } from '../src/vault/subject-holds.ts';
 
-const KEYS = deriveKeys({ hmac: 'ab'.repeat(32), vault: 'cd'.repeat(32) });
+const KEYS = deriveKeys({ hmac: '0123456789abcdef'.repeat(4), vault: 'fedcba9876543210'.repeat(4) });
 const FOLDED = new Set(['email']);
 const NOW = Date.parse('2026-11-27T18:00:00Z');
 const TERMS = { by: 'legal', reason: 'case 12', until: null, autoRelease: false };
@@ -121,4 +122,78 @@ describe('SubjectHolds', () => {
   test('a hold on nobody is refused', async () => {
     await expect(at().hold([], TERMS)).rejects.toThrow(/nobody/);
   });
+});
+
+describe('lethe hold-subject and release-subject', () => {
+  const BY = ['--by', 'legal', '--reason', 'case 12'];
+
+  async function run(args: readonly string[], input = ''): Promise<CliResult> {
+    return lethe([...args, '--config', join(stateDir, 'lethe.yaml')], { cwd: stateDir, input });
+  }
+
+  beforeEach(async () => {
+    const config = {
+      state: '.',
+      keys: { hmac: '0123456789abcdef'.repeat(4), vault: 'fedcba9876543210'.repeat(4) },
+      identifiers: ['user_id', { kind: 'email', caseInsensitive: true }],
+      connections: {
+        prod: {
+          store: 'langsmith',
+          baseUrl: 'https://api.smith.langchain.com',
+          apiKey: '${NOT_NEEDED}',
+          identifiers: { user_id: ['metadata.user_id'] },
+        },
+      },
+    };
+    await writeFile(join(stateDir, 'lethe.yaml'), JSON.stringify(config));
+  });
+
+  test('P27: identifiers from standard input are held until released, and nothing printed names them', async () => {
+    const input = 'user_id=u_4242\nemail=Ann@Example.org\n';
+    const held = await run(['hold-subject', '--id-file', '-', ...BY, '--json'], input);
+    expect(held).toMatchObject({ code: 0, stderr: '' });
+    const { holdId } = JSON.parse(held.stdout) as { holdId: string };
+    expect(held.stdout).not.toMatch(/4242|example/i);
+    expect(await at().isHeld(of('u_4242'))).toContain(holdId);
+    expect(await at().isHeld(of('ann@example.org', 'email'))).toContain(holdId);
+    const released = await run(['release-subject', '--id', 'user_id=u_4242', ...BY]);
+    expect(released).toMatchObject({ code: 0, stdout: expect.stringContaining(`Released ${holdId}`) });
+    expect(await at().isHeld([...of('u_4242'), ...of('ann@example.org', 'email')])).toBeNull();
+    const again = await run(['release-subject', '--id', 'user_id=u_4242', ...BY]);
+    expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('Nobody holds this person') });
+  }, 60_000);
+
+  test('P27: of several holds one must be named', async () => {
+    const first = await at().hold(of('u_4242'), TERMS);
+    const second = await at().hold(of('u_4242'), TERMS);
+    const refused = await run(['release-subject', '--id', 'user_id=u_4242', ...BY]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr.replace(/\s+/g, ' ')).toContain('Nothing was released');
+    const released = await run(['release-subject', '--id', 'user_id=u_4242', '--hold', first.holdId, ...BY]);
+    expect(released.code).toBe(0);
+    expect(await at().isHeld(of('u_4242'))).toContain(second.holdId);
+  }, 60_000);
+
+  test.each<readonly [string, readonly string[], RegExp]>([
+    ['nobody', BY, /Name the person/],
+    ['a kind that is not configured', ['--id', 'user=u_4242', ...BY], /kind that is not configured/],
+    ['a placeholder', ['--id', 'user_id=null', ...BY], /placeholder/],
+    [
+      'P33: a reason that quotes the person',
+      ['--id', 'user_id=u_4242', '--by', 'x', '--reason', 'for U_4242'],
+      /--reason contains/,
+    ],
+    ['an end that has passed', ['--id', 'user_id=u_4242', '--until', '2020-01-01', ...BY], /passed already/],
+    ['auto-release without an end', ['--id', 'user_id=u_4242', '--auto-release', ...BY], /goes with --until/],
+  ])(
+    'P25: refuses %s, and holds nobody',
+    async (_what, args, why) => {
+      const refused = await run(['hold-subject', ...args]);
+      expect(refused.code).toBe(2);
+      expect(refused.stderr.replace(/\s+/g, ' ')).toMatch(why);
+      expect(refused.stderr).not.toContain('u_4242');
+      expect(await at().find(of('u_4242'))).toEqual(new Map());
+    },
+    60_000,
+  );
 });

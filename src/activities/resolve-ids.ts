@@ -198,6 +198,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     manifestDigest: ref.digest,
     batches: [...answer.batches],
     stop,
+    earliestVerdictAt: recordedInstant(answer.earliestVerdictAtMs ?? nowMs),
     policy: answer.policy,
     limits: [...store.traits.limits],
     accepted: [...deps.accept],

@@ -44,7 +44,9 @@ export function formatReport(requestId: string, view: RecordView): string {
       labelled('versions', `lethe ${request.versions.lethe}, node ${request.versions.node}`),
     );
   }
-  for (const name of request?.connections ?? Object.keys(lanes)) lines.push('', ...formatLane(name, lanes[name]));
+  const dueAt = outcome?.extension?.to ?? request?.dueAt ?? null;
+  const names = [...new Set([...(request?.connections ?? []), ...Object.keys(lanes)])];
+  for (const name of names) lines.push('', ...formatLane(name, lanes[name], dueAt));
 
   if (outcome !== null) {
     lines.push('', `Verdict: ${outcome.verdict}`);
@@ -90,15 +92,20 @@ function lawOf({ law, zone, confirmBy }: NonNullable<NonNullable<RecordView['req
   return `${law}; receipt to be confirmed by ${formatInZone(Date.parse(confirmBy), zone)} (public holidays are not known)`;
 }
 
-function formatLane(name: string, lane: LaneRecord | undefined): string[] {
+function formatLane(name: string, lane: LaneRecord | undefined, dueAt: string | null): string[] {
   const lines = [name];
   if (lane === undefined || lane.entries.length === 0) return [...lines, '  Nothing was done here.'];
-  for (const { entry } of lane.entries) lines.push(...formatEntry(entry));
+  for (const { entry } of lane.entries) lines.push(...formatEntry(entry, dueAt));
   if (lane.tornLines > 0) lines.push(`  ${lane.tornLines} lines were cut short by a kill, and written again.`);
   return lines;
 }
 
-function formatEntry(entry: RecordEntry): string[] {
+/** Marks what can't be done in time. */
+function late(at: string, dueAt: string | null): string {
+  return dueAt !== null && at > dueAt ? ': AT RISK, after the due date' : '';
+}
+
+function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
   switch (entry.kind) {
     case 'plan': {
       const searched = Object.entries(entry.searched).map(([kind, keys]) =>
@@ -134,6 +141,14 @@ function formatEntry(entry: RecordEntry): string[] {
         ...(entry.window === null
           ? []
           : [detail('window', `${formatDate(entry.window.from)} to ${formatDate(entry.window.to)}`)]),
+        ...(entry.earliestVerdictAt === undefined || entry.stop !== null
+          ? []
+          : [
+              detail(
+                'at best',
+                `done ${formatDate(entry.earliestVerdictAt)}, as the store's rhythm tells${late(entry.earliestVerdictAt, dueAt)}`,
+              ),
+            ]),
         ...(entry.notProvenBefore === null
           ? []
           : [detail('not proven', `before ${formatDate(entry.notProvenBefore)}: no control is as old`)]),

@@ -106,7 +106,7 @@ const joinedSchema = z.strictObject({
   /** Of the request that joined, so that its id is not used for something else. */
   scopeDigest: z.string(),
 });
-export type JoinedTo = z.infer<typeof joinedSchema>;
+type JoinedTo = z.infer<typeof joinedSchema>;
 
 /** Where ids of requests that joined another one are looked up: in the state directory, one file each. Only a hint. */
 export class JoinedIds {

@@ -162,6 +162,8 @@ const planEntrySchema = z
     batches: z.array(count),
     /** Why nothing may be deleted before a person has looked; null: nothing stands against it. */
     stop: text.nullable(),
+    /** The earliest verdict there can be, by the store's rhythm: an estimate. Absent: from an earlier release. */
+    earliestVerdictAt: instant.optional(),
     policy: z.strictObject({ cleanReads: count, flagAfterRounds: count }),
     /** What this store's interface can't show, from the connector. */
     limits: z.array(text),
