@@ -417,6 +417,32 @@ describe('verbs', () => {
     expect(order(held, 'release')).toEqual(at[name]);
   });
 
+  test.each(open)(
+    'P27: a hold with an end stops a lane that is %s until then, and longer unless told otherwise',
+    (name) => {
+      const untilMs = SETTLED + DAY_MS;
+      for (const autoRelease of [false, true]) {
+        const [held] = ordered(at[name], 'hold', T0, { untilMs, autoRelease });
+        expect(nextCommand(held, untilMs - 1)).toMatchObject({ do: 'wait', untilMs });
+        expect(statusOf(held, T0)).toBe('held');
+        expect(refusal(held, 'hold')).toMatch(/held already/);
+        expect(nextCommand(held, untilMs)).toEqual({ do: 'expire' });
+        const after = holdExpired(held);
+        if (autoRelease) {
+          expect(after).toEqual(at[name]);
+          continue;
+        }
+        expect(nextCommand(after, untilMs + DAY_MS)).toMatchObject({ do: 'wait', untilMs: null });
+        expect(statusOf(after, untilMs)).toBe('needs-operator');
+        expect(attentionOf(after, untilMs)).toMatchObject({ reason: 'hold-expired', sinceMs: untilMs });
+        expect(refusal(after, 'retry')).toMatch(/held; release it first/);
+        const [again] = ordered(after, 'hold', untilMs, { untilMs: untilMs + DAY_MS, autoRelease });
+        expect(statusOf(again, untilMs)).toBe('held');
+        expect(order(after, 'release')).toEqual(at[name]);
+      }
+    },
+  );
+
   test.each(open)('abandon ends a lane that is %s, and says what cannot be recalled', (name) => {
     for (const lane of [at[name], order(at[name], 'hold'), troubled(at[name], trouble(), 0)]) {
       const [after, text] = ordered(lane, 'abandon', T0);

@@ -149,9 +149,9 @@ describe('holds on people', () => {
 
   test('P27: a hold that comes after the plan and before a later round stops that round', async () => {
     const at = await start('held later', { start: MONDAY_EVENING, speed: 60_000 });
-    at.sim.habits.set({ skipWeekends: 1 });
     const { requestId } = await at.erase();
     await at.until(requestId, ({ status }) => status === 'waiting');
+    at.sim.habits.set({ skipWeekends: 1 });
     const sent = at.sim.truth.submissions().length;
     const { holds, digests } = holdsOf(at);
     await holds.hold(digests('u_42'), { by: 'legal', reason: 'case 12', until: null, autoRelease: false });
