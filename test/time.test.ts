@@ -352,7 +352,7 @@ describe('a second request', () => {
     await at.until(first.requestId, ({ connections }) => connections[CONNECTION]?.status === 'verified');
     second?.habits.reset();
     const joined = await at.erase({ requestId: 'ticket-3' });
-    expect(joined).toMatchObject({ requestId: 'ticket-3', joined: true });
+    expect(joined).toMatchObject({ requestId: first.requestId, joined: true });
     const end = await at.client.result('ticket-3');
     expect(end).toMatchObject({ status: 'verified', requestId: first.requestId });
     expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 3 });

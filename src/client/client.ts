@@ -492,13 +492,11 @@ export class LetheClient {
     this.#refuseOther('scope', prepared, found);
     const { status } = found.kept;
     const existing = { requestId: status.requestId, receivedAtMs: Date.parse(status.receivedAt) };
-    const own = isOwnRequest(prepared, existing);
-    if (own) {
+    if (isOwnRequest(prepared, existing)) {
       const taken = await this.#sendExtend(prepared, found, sameScopeMessage(prepared, this.keys));
       if (taken === 'ended') return null;
     }
-    const erasure = this.#erasure(status.requestId, found.workflowId, found.runId, true);
-    return own && prepared.chosenId ? { ...erasure, requestId: prepared.input.requestId } : erasure;
+    return this.#erasure(status.requestId, found.workflowId, found.runId, true);
   }
 
   /** Widens the person's open request, under whichever identifier it runs. Null: there is none. */
