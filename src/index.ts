@@ -1,5 +1,11 @@
 export { verifyWebhook } from './activities/webhook.ts';
-export { LetheClient, type ConnectOptions, type Erasure, type LetheClientOptions } from './client/client.ts';
+export {
+  LetheClient,
+  type ConnectOptions,
+  type Erasure,
+  type LetheClientOptions,
+  type ListFilter,
+} from './client/client.ts';
 export {
   doctorCheckSchema,
   doctorReportSchema,
@@ -33,6 +39,7 @@ export {
 export { ConfigError, type Problem } from './config/errors.ts';
 export { STATUSES, VERDICTS, type Status, type Verdict } from './erasure/outcome.ts';
 export { connectionPlanSchema, type ConnectionPlan } from './erasure/plan.ts';
+export { LAWS, type Law } from './erasure/law.ts';
 export { eraseRequestSchema, type EraseRequest, type Identifier } from './erasure/request.ts';
 export {
   aftercareStatusSchema,
@@ -44,6 +51,6 @@ export {
   type Plan,
   type RequestStatus,
 } from './erasure/status.ts';
-export { VERB_NAMES, type VerbName } from './erasure/verbs.ts';
+export { OPERATOR_VERBS, VERB_NAMES, type OperatorVerb, type VerbName } from './erasure/verbs.ts';
 export { sealedRecordSchema, type RecordView, type SealedRecord } from './evidence/record.ts';
 export { TemporalUnavailableError } from './temporal/unavailable.ts';

@@ -18,6 +18,7 @@ import { InvalidRequestError, RequestConflictError } from './client/errors.ts';
 import { loadConfig, type LetheConfig } from './config/config.ts';
 import { secretsFor } from './config/secrets.ts';
 import { connectionOptionsOf } from './config/temporal.ts';
+import { virtualNow } from './erasure/clock.ts';
 import { connectionTaskQueue } from './erasure/memo.ts';
 import { DirectoryRecords } from './evidence/directory-records.ts';
 import { createLogger, describeError, temporalLogger } from './log.ts';
@@ -29,6 +30,7 @@ import { LETHE_SEARCH_ATTRIBUTES } from './temporal/search-attributes.ts';
 import { ensureNamespace, ensureSearchAttributes, TemporalSetupError } from './temporal/server.ts';
 import { TemporalUnavailableError } from './temporal/unavailable.ts';
 import { DirectoryVault } from './vault/directory-vault.ts';
+import { SubjectHolds } from './vault/subject-holds.ts';
 import { deriveKeys, type Keys, type KeySecrets } from './vault/keys.ts';
 import { LETHE_VERSION } from './version.ts';
 
@@ -151,6 +153,7 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
             kinds: config.kinds,
             searchKeys: connectionConfig.identifiers,
             accept: connectionConfig.accept,
+            holds: new SubjectHolds({ stateDir: config.stateDir, now: () => virtualNow(config.clock) }),
           }),
         }),
       );

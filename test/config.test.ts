@@ -57,7 +57,9 @@ describe('loadConfig', () => {
     expect(config.policy).toEqual({
       cleanReads: 2,
       flagAfterRounds: 3,
-      due: { months: 1 },
+      law: 'gdpr',
+      zone: 'Europe/Berlin',
+      due: null,
       refuseAbove: 10_000,
       sharedTraces: 'keep',
       expectedPeople: 200,

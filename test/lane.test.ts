@@ -8,6 +8,7 @@ import {
   begun,
   connectionStatus,
   deleted,
+  holdExpired,
   newLane,
   nextCommand,
   ordered,
@@ -38,12 +39,19 @@ import {
   type Trouble,
   type VerifyAnswer,
 } from '../src/erasure/steps.ts';
-import { VERB_NAMES, type VerbName } from '../src/erasure/verbs.ts';
+import { VERB_NAMES, type OperatorMessage, type VerbName } from '../src/erasure/verbs.ts';
 
 /** A Wednesday. */
 const T0 = Date.parse('2026-11-25T09:00:00Z');
 const SETTLED = Date.parse('2026-12-01T00:00:00Z');
 const NAME = 'prod';
+
+const holdUntil = (untilMs: number, autoRelease: boolean): OperatorMessage => ({
+  requestedBy: 'ines',
+  reason: 'ticket 4711',
+  until: new Date(untilMs).toISOString(),
+  autoRelease,
+});
 
 function figures(states: Partial<TraceLedger> = {}, given: Partial<GivenLedger> = {}): LaneFigures {
   const sum = (counts: Readonly<Record<string, number>>) =>
@@ -416,6 +424,32 @@ describe('verbs', () => {
     expect(order(held, 'release')).toEqual(at[name]);
   });
 
+  test.each(open)(
+    'P27: a hold with an end stops a lane that is %s until then, and longer unless told otherwise',
+    (name) => {
+      const untilMs = SETTLED + DAY_MS;
+      for (const autoRelease of [false, true]) {
+        const [held] = ordered(at[name], 'hold', T0, holdUntil(untilMs, autoRelease));
+        expect(nextCommand(held, untilMs - 1)).toMatchObject({ do: 'wait', untilMs });
+        expect(statusOf(held, T0)).toBe('held');
+        expect(refusal(held, 'hold')).toMatch(/held already/);
+        expect(nextCommand(held, untilMs)).toEqual({ do: 'expire' });
+        const after = holdExpired(held);
+        if (autoRelease) {
+          expect(after).toEqual(at[name]);
+          continue;
+        }
+        expect(nextCommand(after, untilMs + DAY_MS)).toMatchObject({ do: 'wait', untilMs: null });
+        expect(statusOf(after, untilMs)).toBe('needs-operator');
+        expect(attentionOf(after, untilMs)).toMatchObject({ reason: 'hold-expired', sinceMs: untilMs });
+        expect(refusal(after, 'retry')).toMatch(/held; release it first/);
+        const [again] = ordered(after, 'hold', untilMs, holdUntil(untilMs + DAY_MS, autoRelease));
+        expect(statusOf(again, untilMs)).toBe('held');
+        expect(order(after, 'release')).toEqual(at[name]);
+      }
+    },
+  );
+
   test.each(open)('abandon ends a lane that is %s, and says what cannot be recalled', (name) => {
     for (const lane of [at[name], order(at[name], 'hold'), troubled(at[name], trouble(), 0)]) {
       const [after, text] = ordered(lane, 'abandon', T0);
@@ -551,6 +585,7 @@ class World {
     const command = nextCommand(this.lane, this.nowMs);
     this.invariants(command);
     if (command.do === 'wait') this.wait(command.untilMs, turn);
+    else if (command.do === 'expire') this.lane = holdExpired(this.lane);
     else if (command.do !== 'end') this.step(command.do, turn);
   }
 

@@ -11,11 +11,12 @@ import {
 import { settledAfter } from '../erasure/rhythm.ts';
 import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
-import type { Project, Receipt } from '../stores/port.ts';
+import type { PersonValue, Project, Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
-import { deltaName, nextLook } from './figures.ts';
+import { deltaName, expectedVerdict, nextLook } from './figures.ts';
+import { assertNotHeld } from './legal-hold.ts';
 import { Inconclusive, Reader } from './reader.ts';
 import { rowIdsOf, wholeTraces } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -37,6 +38,8 @@ export function deleteBatch(deps: LaneDeps, input: DeleteInput): Promise<DeleteA
 
 async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise<DeleteAnswer> {
   const nowMs = virtualNow(deps.clock);
+  // Before anything is read; the last word asks again.
+  await assertNotHeld(deps, input.subject);
   const book = await deps.vault.get(input.requestId, input.book, bookSchema);
   const entries = (book.batches[input.batch] ?? []).flatMap((index) => book.entries[index] ?? []);
   const projectId = entries[0]?.projectId;
@@ -64,7 +67,12 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
-    const { lastWord, progress } = run;
+    const { progress } = run;
+    const lastWord = async (): Promise<void> => {
+      // Who is named on the traces may be held under an identifier that the request does not know.
+      await assertNotHeld(deps, input.subject, sorted.named);
+      await run.lastWord();
+    };
     receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
       deps.store.submit({ projectId, traces: some, lastWord, progress }),
     );
@@ -112,6 +120,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     ...(refused.size === 0 ? {} : { refused: refused.size }),
     settledAtMs,
     nextCheckAtMs: settledAtMs === null ? null : nextLook(deps, input.requestId, settledAtMs),
+    ...expectedVerdict(deps, { nowMs, submits: false, settledAtMs, cleanReads: 0, lastCountedAtMs: null }),
   };
 }
 
@@ -155,6 +164,8 @@ interface Sorted {
   /** Rows that the manifest does not know, by trace; only where the store deletes by rows. */
   readonly newRows: Delta['newRows'];
   readonly reader: Reader;
+  /** Values on the rows of `ours`, each once. */
+  readonly named: readonly { readonly kind: string; readonly text: string }[];
 }
 
 /** Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). */
@@ -174,6 +185,7 @@ async function ownersNow(
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
   const newRows: Delta['newRows'] = [];
+  const named = new Map<string, PersonValue>();
   for (const entry of entries) {
     const rows = present.get(entryKey(entry));
     if (rows === undefined) {
@@ -185,8 +197,12 @@ async function ownersNow(
     // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root.
     else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
       pulled.push({ entry, to: 'linked' });
-    else if (deps.store.traits.deletesBy === 'trace') ours.push(entry);
     else {
+      for (const one of rows.flatMap(({ persons }) => persons)) named.set(JSON.stringify([one.kind, one.text]), one);
+      if (deps.store.traits.deletesBy === 'trace') {
+        ours.push(entry);
+        continue;
+      }
       const rowIds = rowIdsOf(rows);
       const known = new Set(entry.rowIds);
       const more = rowIds.filter((id) => !known.has(id));
@@ -194,7 +210,7 @@ async function ownersNow(
       ours.push({ ...entry, rowIds });
     }
   }
-  return { ours, absent, pulled, newRows, reader };
+  return { ours, absent, pulled, newRows, reader, named: [...named.values()] };
 }
 
 function positionOf(book: Book, projectId: string): number | null {

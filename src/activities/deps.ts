@@ -1,6 +1,7 @@
 import type { Clock } from '../erasure/clock.ts';
 import type { LanePolicy } from '../erasure/steps.ts';
 import type { RecordStore } from '../evidence/record.ts';
+import type { SubjectHolds } from '../vault/subject-holds.ts';
 import type { TraceStore } from '../stores/port.ts';
 import type { Keys } from '../vault/keys.ts';
 import type { Vault } from '../vault/vault.ts';
@@ -45,4 +46,6 @@ export interface LaneDeps extends RequestDeps {
   readonly searchKeys: Readonly<Record<string, readonly string[]>>;
   /** Limits the controller accepted beforehand (P1). */
   readonly accept: readonly string[];
+  /** Who is held whatever is asked (P27). Absent: nobody, which only tests may say. */
+  readonly holds?: SubjectHolds;
 }

@@ -1,8 +1,9 @@
 import { copyLedger, givenLedger, traceLedger, type Book } from '../erasure/book.ts';
+import { earliestVerdict, type Outlook } from '../erasure/deadline.ts';
 import { exceptionsFromLedgers, type LaneException } from '../erasure/outcome.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { jitterMs, nextTogether } from '../erasure/rhythm.ts';
-import type { LaneFigures } from '../erasure/steps.ts';
+import type { Expected, LaneFigures } from '../erasure/steps.ts';
 import type { LaneDeps } from './deps.ts';
 
 /** The figures that a book stands for, with every exception they lead to (P1). */
@@ -96,6 +97,12 @@ function findersBy(deps: LaneDeps, key: string): number {
 /** When a request reads next, if it may from an instant on: with those due about then, in its own slot of the spread. */
 export function nextLook(deps: LaneDeps, requestId: string, fromMs: number): number {
   return nextTogether(fromMs, deps.store.traits.rhythm.settleMs) + jitterOf(deps, requestId);
+}
+
+/** What a step's answer says of the lane's end. */
+export function expectedVerdict(deps: LaneDeps, outlook: Omit<Outlook, 'wanted'>): Required<Expected> {
+  const wanted = deps.policy.cleanReads;
+  return { earliestVerdictAtMs: earliestVerdict(deps.store.traits.rhythm, { ...outlook, wanted }) };
 }
 
 /** This request's own delay within its store's spread. */

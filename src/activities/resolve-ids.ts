@@ -11,6 +11,7 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
+import { settledAfter } from '../erasure/rhythm.ts';
 import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
@@ -21,10 +22,13 @@ import {
   recordedProjects,
   recordedRead,
   recordedWindow,
+  type OpenRecord,
 } from '../evidence/record.ts';
 import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
+import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
-import { bookName, figuresOf, nextLook } from './figures.ts';
+import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
+import { assertNotHeld } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -42,6 +46,8 @@ const MOST_PEOPLE_PER_IDENTIFIER = 1;
 export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<ResolveAnswer | Trouble> {
   return runStep(deps, input, { step: 'resolve', round: 0, batch: null }, async (run) => {
     await openRecord(deps, input);
+    // A plan alone deletes nothing.
+    if (!input.dryRun) await assertNotHeld(deps, input.subject);
     try {
       return await resolve(deps, input, run);
     } catch (error) {
@@ -53,7 +59,7 @@ export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<Resolve
 }
 
 async function openRecord(deps: LaneDeps, input: ResolveInput): Promise<void> {
-  const kinds = [...new Set(input.subject.map(({ kind }) => kind))];
+  const kinds = input.openedKinds ?? [...new Set(input.subject.map(({ kind }) => kind))];
   await deps.records.open(
     {
       format: RECORD_FORMAT,
@@ -64,14 +70,21 @@ async function openRecord(deps: LaneDeps, input: ResolveInput): Promise<void> {
       dueAt: recordedInstant(input.dueAtMs),
       dryRun: input.dryRun,
       ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
+      ...recordedDeadlines(input),
       connections: [...input.connections],
-      identifierKinds: kinds,
+      identifierKinds: [...kinds],
       startedAt: recordedInstant(virtualNow(deps.clock)),
       clock: recordedClock(deps.clock),
       versions: { lethe: deps.version, node: process.version },
     },
     subjectDigests(deps, input.subject),
   );
+}
+
+function recordedDeadlines({ deadlines }: ResolveInput): Pick<OpenRecord, 'deadlines'> {
+  if (deadlines === undefined) return {};
+  const { law, zone, confirmByMs } = deadlines;
+  return { deadlines: { law, zone, confirmBy: optionalInstant(confirmByMs) } };
 }
 
 async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promise<ResolveAnswer> {
@@ -111,7 +124,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const enoughControls = reader.controls.length >= LEAST_CONTROLS;
   const most = mostWithoutApproval({ ...deps.policy, expectAtMost: input.expectAtMost });
   const examined = store.traits.copyMap.filter((copy) => !copy.examined).map((copy) => copy.kind);
-  const draft: Book = {
+  const fresh: Book = {
     format: 1,
     mergedRound: 0,
     limit: most,
@@ -132,15 +145,23 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     noControl: false,
     batches: [],
   };
-  const batches = batchesOf(draft.entries, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete);
+  const { previous } = input;
+  const draft =
+    previous === undefined ? fresh : continued(await currentBook(deps, { ...input, book: previous.book }), fresh);
+  const batches = batchesOf(
+    draft.entries,
+    // What was sent has its window before it: the next read tells whether it must be sent again.
+    ({ state, sentMs }) => state === 'survived' || (state === 'pending' && sentMs === null),
+    store.traits.mostIdsPerDelete,
+  );
   // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
-  const nothingFound = batches.length === 0;
+  const nothingFound = batches.length === 0 && previous === undefined;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
   const figures = figuresOf(deps, book, searched);
   const stop = stopReason(deps, input, book, found.people);
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
-  const { cleanReads, flagAfterRounds, secondPersonAbove } = deps.policy;
+  const { cleanReads: cleanReadsWanted, flagAfterRounds, secondPersonAbove } = deps.policy;
   const plan = makePlan(deps, {
     input,
     book,
@@ -152,18 +173,34 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     forgotten: input.lostManifest,
     outOfReach: copies.outOfReach,
   });
+  const sent = draft.entries.flatMap(({ sentMs }) => sentMs ?? []);
+  const settledAtMs = sent.length === 0 ? null : settledAfter(store.traits.rhythm, Math.max(...sent));
+  const readFromMs = previous === undefined ? nowMs + settle : Math.max(nowMs, settledAtMs ?? nowMs);
+  const cleanReads = nothingFound && clocksAgree(reader) ? 1 : 0;
   const answer: ResolveAnswer = {
     kind: 'planned',
     atMs: nowMs,
     clock: deps.clock,
-    policy: { cleanReads, flagAfterRounds, ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }) },
+    policy: {
+      cleanReads: cleanReadsWanted,
+      flagAfterRounds,
+      ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }),
+    },
     searched,
     book: ref,
     batches: batches.map((batch) => batch.length),
     stop,
     plan,
-    nextCheckAtMs: nextLook(deps, input.requestId, nowMs + settle),
-    cleanReads: nothingFound && clocksAgree(reader) ? 1 : 0,
+    nextCheckAtMs: nextLook(deps, input.requestId, readFromMs),
+    cleanReads,
+    ...(previous === undefined ? {} : { settledAtMs }),
+    ...expectedVerdict(deps, {
+      nowMs,
+      submits: batches.length > 0,
+      settledAtMs,
+      cleanReads,
+      lastCountedAtMs: cleanReads > 0 ? nowMs : null,
+    }),
     ...figures,
   };
   await run.note('plan', {
@@ -186,11 +223,54 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     batches: [...answer.batches],
     stop,
     plan,
+    earliestVerdictAt: recordedInstant(answer.earliestVerdictAtMs ?? nowMs),
     policy: answer.policy,
     limits: [...store.traits.limits],
     accepted: [...deps.accept],
   });
   return answer;
+}
+
+/**
+ * A manifest that goes on from an earlier one: whatever was known stays known, and everything that counted as done is to
+ * be read again (P24). What now is the person's alone, by an identifier that joined, is no longer kept.
+ */
+export function continued(before: Book, now: Book): Book {
+  const seen = new Map(now.entries.map((entry) => [entryKey(entry), entry]));
+  const entries = before.entries.map((old): BookEntry => {
+    const found = seen.get(entryKey(old));
+    if (found === undefined) {
+      return old.state === 'verifiedAbsent' || old.state === 'inconclusive' ? { ...old, state: 'pending' } : old;
+    }
+    const rowIds = [...new Set([...old.rowIds, ...found.rowIds])];
+    const state = found.state === 'pending' && old.state === 'survived' ? 'survived' : found.state;
+    return { ...found, state, rowIds, sentMs: old.sentMs, via: old.via === 'person' ? 'person' : found.via };
+  });
+  const had = new Set(before.entries.map(entryKey));
+  const ids = new Map(before.known.map((known) => [known.id, known]));
+  const copies = new Map(now.copies.map((copy) => [`${copy.kind}/${copy.id}`, copy]));
+  for (const copy of before.copies) {
+    // One that was erased is looked for once more, as its trace is.
+    if (!copies.has(`${copy.kind}/${copy.id}`))
+      copies.set(`${copy.kind}/${copy.id}`, copy.state === 'erased' ? { ...copy, state: 'inconclusive' } : copy);
+  }
+  return {
+    ...now,
+    mergedRound: before.mergedRound,
+    lost: Math.max(before.lost, now.lost),
+    baselineKinds: [...new Set([...before.baselineKinds, ...now.baselineKinds])],
+    entries: [...entries, ...now.entries.filter((entry) => !had.has(entryKey(entry)))],
+    known: now.known.map((known) => {
+      const old = ids.get(known.id);
+      const isGone = known.state === 'neverMatched' || known.state === 'unresolved';
+      return old?.state === 'resolved' && isGone ? old : known;
+    }),
+    copies: [...copies.values()],
+    outOfReach: Math.max(before.outOfReach, now.outOfReach),
+    notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
+    controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
+    finders: Math.min(before.finders, now.finders),
+  };
 }
 
 interface Found {

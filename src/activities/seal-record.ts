@@ -18,6 +18,26 @@ export async function sealRecord(deps: RequestDeps, input: SealInput): Promise<S
       ]),
     ),
     verbs: input.verbs.map(recordedVerb),
+    ...(input.extension === undefined
+      ? {}
+      : {
+          extension: {
+            to: recordedInstant(input.extension.toMs),
+            by: input.extension.by,
+            at: recordedInstant(input.extension.atMs),
+            notifiedOn: input.extension.notifiedOn,
+          },
+        }),
+    ...(input.joined === undefined
+      ? {}
+      : {
+          joined: input.joined.map(({ requestId, receivedAtMs, dueAtMs, joinedAtMs }) => ({
+            requestId,
+            receivedAt: recordedInstant(receivedAtMs),
+            dueAt: recordedInstant(dueAtMs),
+            joinedAt: recordedInstant(joinedAtMs),
+          })),
+        }),
   });
   return { kind: 'sealed', atMs, digest };
 }

@@ -7,6 +7,11 @@ import { optionalInstant, recordedInstant, type RecordEntry } from '../evidence/
 import { StoreError, type Progress } from '../stores/port.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
+import { expectedVerdict } from './figures.ts';
+import { assertNotHeld } from './legal-hold.ts';
+import { StepTrouble } from './trouble.ts';
+
+export { StepTrouble } from './trouble.ts';
 
 /** Well below the heartbeat timeout, so that a step with slow calls is not taken for dead. */
 const HEARTBEAT_MS = 4_000;
@@ -53,7 +58,10 @@ export async function runStep<Answer>(
     progress: () => {
       if (cancellationSignal.aborted) throw new CancelledFailure('stopped between two API calls, as asked');
     },
-    lastWord,
+    lastWord: async () => {
+      await assertNotHeld(deps, input.subject);
+      await lastWord();
+    },
     note: (what, entry) =>
       deps.records.append(input.requestId, input.connection, `${input.step}-${info.attempt}-${what}`, entry),
   };
@@ -71,8 +79,8 @@ export async function runStep<Answer>(
         category: ApplicationFailureCategory.BENIGN,
       });
     }
-    const trouble = asTrouble(deps, error);
-    if (trouble === null) {
+    const found = asTrouble(deps, error);
+    if (found === null) {
       const name = error instanceof Error ? error.name : typeof error;
       log.error('step failed inside Lethe', {
         connection: input.connection,
@@ -82,6 +90,10 @@ export async function runStep<Answer>(
       });
       throw failure({ message: `${kind.step} failed inside Lethe (${name})`, type: 'Internal' });
     }
+    const submits = kind.step !== 'verify';
+    const nowMs = found.atMs;
+    const outlook = { nowMs, submits, settledAtMs: null, cleanReads: 0, lastCountedAtMs: null };
+    const trouble: Trouble = { ...found, ...expectedVerdict(deps, outlook) };
     if (kind.step === 'look') {
       await told?.(trouble);
       return trouble;
@@ -126,17 +138,6 @@ function failure(options: Parameters<typeof ApplicationFailure.create>[0]): Appl
   return made;
 }
 
-/** A trouble found by a step itself. */
-export class StepTrouble extends Error {
-  readonly reason: TroubleReason;
-
-  constructor(reason: TroubleReason, text: string) {
-    super(text);
-    this.name = 'StepTrouble';
-    this.reason = reason;
-  }
-}
-
 const ADVICE: Readonly<Record<TroubleReason, string>> = {
   unreachable: 'the store does not answer; nothing was proven',
   throttled: 'the store asks to be called less often',
@@ -147,6 +148,7 @@ const ADVICE: Readonly<Record<TroubleReason, string>> = {
   'no-projects': 'the key sees no project; check its workspace and the configured projects',
   'vault-lost': 'the vault cannot be read',
   'worker-lost': 'no worker finished the step',
+  'legal-hold': 'the person is held by law; nothing is deleted until the hold is released',
   internal: 'the step failed inside Lethe',
 };
 

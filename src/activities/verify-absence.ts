@@ -1,15 +1,6 @@
 import { stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
-import {
-  batchesOf,
-  bookSchema,
-  deltaSchema,
-  entryKey,
-  mergeDeltas,
-  type Book,
-  type BookCopy,
-  type BookEntry,
-} from '../erasure/book.ts';
+import { batchesOf, bookSchema, entryKey, type Book, type BookCopy, type BookEntry } from '../erasure/book.ts';
 import { formatInstant, formatTraces } from '../erasure/format.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
@@ -21,9 +12,9 @@ import {
   recordedWindow,
 } from '../evidence/record.ts';
 import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
-import { VaultLostError } from '../vault/vault.ts';
+import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
-import { bookName, deltasAmong, figuresOf, nextLook } from './figures.ts';
+import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
 import { classify, newCopies, placesOf, rowIdsOf, wholeTraces } from './resolve-ids.ts';
@@ -51,25 +42,6 @@ export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<Verif
     }
     return conclude(deps, input, { outcome, reader, nowMs, run });
   });
-}
-
-/** The book with everything the delete calls since it was sealed have done. */
-async function currentBook(deps: LaneDeps, input: VerifyInput): Promise<Book> {
-  const book = await deps.vault.get(input.requestId, input.book, bookSchema);
-  const names = await deps.vault.list(input.requestId);
-  const since = deltasAmong(names, input.connection, book.mergedRound);
-  const deltas = await Promise.all(
-    since.map(async ({ name }) => {
-      try {
-        return [await deps.vault.get(input.requestId, { name }, deltaSchema)];
-      } catch (error) {
-        // What it told is found out again: its traces count as not sent, and are looked at before they are.
-        if (error instanceof VaultLostError) return [];
-        throw error;
-      }
-    }),
-  );
-  return mergeDeltas(book, deltas.flat(), Math.max(book.mergedRound, ...since.map(({ round }) => round)));
 }
 
 interface Scene {
@@ -386,6 +358,15 @@ async function conclude(
     ...stopped,
     nextCheckAtMs: nextCheck(deps, input, { nowMs, lastCountedAtMs, settleMs }),
     verdict,
+    ...(verdict === null
+      ? expectedVerdict(deps, {
+          nowMs,
+          submits: outcome.resubmit,
+          settledAtMs: input.settledAtMs,
+          cleanReads,
+          lastCountedAtMs,
+        })
+      : {}),
     ...figures,
   };
   await run.note('read', {

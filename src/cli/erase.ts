@@ -1,8 +1,9 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { Erasure, LetheClient } from '../client/client.ts';
 import { prepareRequest } from '../client/prepare.ts';
 import { loadConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
+import { LAWS, type Law } from '../erasure/law.ts';
 import type { EraseRequest } from '../erasure/request.ts';
 import type { RequestStatus } from '../erasure/status.ts';
 import { deriveKeys } from '../vault/keys.ts';
@@ -23,6 +24,8 @@ interface EraseOptions {
   readonly connection?: readonly string[];
   readonly received?: string;
   readonly due?: string;
+  readonly law?: Law;
+  readonly extend?: true;
   readonly requestId?: string;
   readonly expectAtMost?: number;
   readonly by?: string;
@@ -42,6 +45,8 @@ export function addErase(program: Command, io: Io, exit: (code: ExitCode) => voi
     .option('--connection <NAME>', 'erase from this connection only; repeatable', collect)
     .option('--received <ISO>', 'when the person asked; the due date counts from it', parseDate)
     .option('--due <DATE>', 'when it must be done; a day means its end, UTC', parseEndOfDay)
+    .addOption(new Option('--law <LAW>', 'the law whose periods count (default: policy.law)').choices(LAWS))
+    .option('--extend', 'when the person has an open request of another scope, widen that one')
     .option('--request-id <ID>', 'your own id; giving it again returns the same request')
     .option('--expect-at-most <N>', 'delete nothing when a connection has more traces than this', parseCount)
     .option('--by <NAME>', 'who asks; kept in the record, needed when the policy wants a second person')
@@ -115,6 +120,8 @@ async function requestOf(options: EraseOptions, io: Io): Promise<EraseRequest> {
     ...(options.connection === undefined ? {} : { connections: [...options.connection] }),
     ...(options.received === undefined ? {} : { receivedAt: options.received }),
     ...(options.due === undefined ? {} : { dueAt: options.due }),
+    ...(options.law === undefined ? {} : { law: options.law }),
+    ...(options.extend === undefined ? {} : { join: 'extend' as const }),
     ...(options.requestId === undefined ? {} : { requestId: options.requestId }),
     ...(options.expectAtMost === undefined ? {} : { expectAtMost: options.expectAtMost }),
     ...(options.by === undefined ? {} : { requestedBy: options.by }),

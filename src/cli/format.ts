@@ -1,4 +1,5 @@
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import { formatInZone } from '../erasure/law.ts';
 import type { AftercareStatus, ConnectionStatus, RequestStatus } from '../erasure/status.ts';
 
 /** Terminals are at least this wide, and mails quote no more. */
@@ -68,7 +69,7 @@ export function laneSentence(lane: ConnectionStatus): string {
       return `${inRound}${why}${survived}; waits until ${until} and reads`;
     }
     case 'held':
-      return `${inRound}held by an operator; goes on after a release`;
+      return `${inRound}held by an operator; ${heldUntil(lane)}`;
     case 'awaiting-approval':
     case 'needs-operator':
       return `${inRound}an operator is needed: ${attention?.reason ?? 'see the status'}; ${attention?.next ?? ''}`;
@@ -83,6 +84,12 @@ export function laneSentence(lane: ConnectionStatus): string {
   }
 }
 
+function heldUntil({ heldUntil: until, nextCheckAt }: ConnectionStatus): string {
+  if (until === null) return 'goes on after a release';
+  const at = formatInstant(Date.parse(until));
+  return nextCheckAt === null ? `asks for an operator ${at}, still held` : `goes on by itself ${at}`;
+}
+
 function gone({ traces }: ConnectionStatus): number {
   return traces.verifiedAbsent + traces.goneBeforeSubmit;
 }
@@ -91,13 +98,14 @@ function gone({ traces }: ConnectionStatus): number {
 export function formatStatus(status: RequestStatus, uiLink: string | null): string {
   const marks = [
     status.dryRun ? 'plan only' : '',
-    status.overdue ? 'OVERDUE' : '',
+    status.overdue ? 'OVERDUE' : status.atRisk ? 'AT RISK' : '',
     status.simulated ? 'SIMULATED CLOCK' : '',
   ].filter((mark) => mark !== '');
   const planned = status.dryRun && status.endedAt !== null;
   const lines = [
     `${status.requestId}: ${planned ? 'planned' : status.status}${marks.length > 0 ? ` (${marks.join(', ')})` : ''}`,
-    labelled('received', `${formatDate(status.receivedAt)}, due ${formatDate(status.dueAt)}`),
+    labelled('received', `${formatDate(status.receivedAt)}, due ${formatDue(status)}`),
+    ...formatDeadline(status),
     ...(status.endedAt === null ? [] : [labelled('ended', formatDate(status.endedAt))]),
     labelled('workflow', status.workflowId),
     // Never wrapped: a link must stay whole.
@@ -131,6 +139,37 @@ function formatAftercare({ state, nextLookAt, looks }: AftercareStatus): string[
     lines.push(wrap(`look ${look}, ${connection}: ${answer}${more}`, 4, `  ${formatDate(at)}  `));
   }
   return lines;
+}
+
+/** When it is due, as clocks in the zone of the policy show it. */
+function formatDue({ dueAt, zone }: Pick<RequestStatus, 'dueAt' | 'zone'>): string {
+  return zone === null ? formatDate(dueAt) : formatInZone(Date.parse(dueAt), zone);
+}
+
+function formatDeadline(status: RequestStatus): string[] {
+  const { law, zone, confirmBy, extension, joinedRequests, atRiskReason } = status;
+  const confirm =
+    confirmBy === null || zone === null
+      ? ''
+      : `; confirm the receipt by ${formatInZone(Date.parse(confirmBy), zone)} (public holidays are not known)`;
+  return [
+    ...(law === null ? [] : [labelled('law', `${law}${confirm}`)]),
+    ...(extension === null
+      ? []
+      : [
+          labelled(
+            'postponed',
+            `by ${extension.by} to ${formatDue({ dueAt: extension.to, zone })}; the person was told on ${extension.notifiedOn}`,
+          ),
+        ]),
+    ...joinedRequests.map((other) =>
+      labelled(
+        'joined',
+        `${other.requestId}, received ${formatDate(other.receivedAt)}, due ${formatDue({ dueAt: other.dueAt, zone })}`,
+      ),
+    ),
+    ...(atRiskReason === null ? [] : [labelled('at risk', `${atRiskReason} (an estimate)`)]),
+  ];
 }
 
 function formatLane(lane: ConnectionStatus): string[] {
@@ -222,7 +261,7 @@ export function formatRow(status: RequestStatus): string {
     .filter((at) => at !== null)
     .sort()[0];
   const when = next === undefined ? '' : `next ${formatInstant(Date.parse(next))}`;
-  const overdue = status.overdue ? 'OVERDUE ' : '';
+  const overdue = status.overdue ? 'OVERDUE ' : status.atRisk ? 'AT RISK ' : '';
   if (status.dryRun && status.endedAt !== null)
     return `${status.requestId}  planned  ${formatCount(open)} traces found`;
   return `${status.requestId}  ${overdue}${status.status}  due ${status.dueAt.slice(0, 10)}  round ${round}  ${formatCount(open)} open  ${when}`.trimEnd();

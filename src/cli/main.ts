@@ -9,6 +9,7 @@ import { addErase } from './erase.ts';
 import { EXIT, explain, type ExitCode } from './exit.ts';
 import { wrapLines } from './format.ts';
 import { processIo, type Io } from './io.ts';
+import { addHoldSubject } from './hold-subject.ts';
 import { addServe } from './serve.ts';
 import { addStatus } from './status.ts';
 import { addVerbs } from './verbs.ts';
@@ -51,6 +52,7 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addVerbs(program, io, exit);
   addApprove(program, io, exit);
   addAllowDeletes(program, io, exit);
+  addHoldSubject(program, io, exit);
   for (const command of program.commands) {
     command.exitOverride().copyInheritedSettings(program);
     // `lethe status X --config F` is what people type.

@@ -1,8 +1,15 @@
 import { InvalidArgumentError, type Command } from 'commander';
+import { isDay } from '../erasure/law.ts';
 
 /** Gathers a repeatable option. */
 export function collect(value: string, earlier: readonly string[] | undefined): readonly string[] {
   return [...(earlier ?? []), value];
+}
+
+/** A day that exists. */
+export function parseDay(value: string): string {
+  if (!isDay(value)) throw new InvalidArgumentError('It must be a day, like 2026-12-31.');
+  return value;
 }
 
 /** A whole number from 0. */

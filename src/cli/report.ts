@@ -1,4 +1,5 @@
 import { formatCount, formatTraces } from '../erasure/format.ts';
+import { formatInZone } from '../erasure/law.ts';
 import type { Addendum } from '../evidence/addenda.ts';
 import type { LaneRecord, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
@@ -22,7 +23,22 @@ export function formatReport(requestId: string, view: RecordView): string {
     lines.push(
       labelled('received', formatDate(request.receivedAt)),
       labelled('started', formatDate(request.startedAt)),
-      labelled('due', formatDate(request.dueAt)),
+      labelled('due', formatDue(request.dueAt, request.deadlines?.zone)),
+      ...(request.deadlines === undefined ? [] : [labelled('law', lawOf(request.deadlines))]),
+      ...(outcome?.extension === undefined
+        ? []
+        : [
+            labelled(
+              'postponed',
+              `to ${formatDue(outcome.extension.to, request.deadlines?.zone)}; the person was told on ${outcome.extension.notifiedOn}`,
+            ),
+          ]),
+      ...(outcome?.joined ?? []).map((other) =>
+        labelled(
+          'joined',
+          `${other.requestId}, received ${formatDate(other.receivedAt)}, due ${formatDue(other.dueAt, request.deadlines?.zone)}; its verdict is from reads after ${formatDate(other.joinedAt)}`,
+        ),
+      ),
       ...(outcome === null ? [] : [labelled('ended', formatDate(outcome.endedAt))]),
       labelled('scope', `${kinds}; in ${request.connections.join(', ')}${request.dryRun ? '; plan only' : ''}`),
       ...(request.requestedBy === undefined ? [] : [labelled('asked by', request.requestedBy)]),
@@ -30,7 +46,9 @@ export function formatReport(requestId: string, view: RecordView): string {
       labelled('versions', `lethe ${request.versions.lethe}, node ${request.versions.node}`),
     );
   }
-  for (const name of request?.connections ?? Object.keys(lanes)) lines.push('', ...formatLane(name, lanes[name]));
+  const dueAt = outcome?.extension?.to ?? request?.dueAt ?? null;
+  const names = [...new Set([...(request?.connections ?? []), ...Object.keys(lanes)])];
+  for (const name of names) lines.push('', ...formatLane(name, lanes[name], dueAt));
 
   if (outcome !== null) {
     lines.push('', `Verdict: ${outcome.verdict}`);
@@ -90,15 +108,29 @@ function formatAddendum(addendum: Addendum): string[] {
   ];
 }
 
-function formatLane(name: string, lane: LaneRecord | undefined): string[] {
+function formatDue(dueAt: string, zone: string | undefined): string {
+  return zone === undefined ? formatDate(dueAt) : formatInZone(Date.parse(dueAt), zone);
+}
+
+function lawOf({ law, zone, confirmBy }: NonNullable<NonNullable<RecordView['request']>['deadlines']>): string {
+  if (confirmBy === null) return law;
+  return `${law}; receipt to be confirmed by ${formatInZone(Date.parse(confirmBy), zone)} (public holidays are not known)`;
+}
+
+function formatLane(name: string, lane: LaneRecord | undefined, dueAt: string | null): string[] {
   const lines = [name];
   if (lane === undefined || lane.entries.length === 0) return [...lines, '  Nothing was done here.'];
-  for (const { entry } of lane.entries) lines.push(...formatEntry(entry));
+  for (const { entry } of lane.entries) lines.push(...formatEntry(entry, dueAt));
   if (lane.tornLines > 0) lines.push(`  ${lane.tornLines} lines were cut short by a kill, and written again.`);
   return lines;
 }
 
-function formatEntry(entry: RecordEntry): string[] {
+/** Marks what can't be done in time. */
+function late(at: string, dueAt: string | null): string {
+  return dueAt !== null && at > dueAt ? ': AT RISK, after the due date' : '';
+}
+
+function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
   switch (entry.kind) {
     case 'plan': {
       const searched = Object.entries(entry.searched).map(([kind, keys]) =>
@@ -135,6 +167,14 @@ function formatEntry(entry: RecordEntry): string[] {
         ...(entry.window === null
           ? []
           : [detail('window', `${formatDate(entry.window.from)} to ${formatDate(entry.window.to)}`)]),
+        ...(entry.earliestVerdictAt === undefined || entry.stop !== null
+          ? []
+          : [
+              detail(
+                'at best',
+                `done ${formatDate(entry.earliestVerdictAt)}, as the store's rhythm tells${late(entry.earliestVerdictAt, dueAt)}`,
+              ),
+            ]),
         ...(entry.notProvenBefore === null
           ? []
           : [detail('not proven', `before ${formatDate(entry.notProvenBefore)}: no control is as old`)]),

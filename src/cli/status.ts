@@ -20,6 +20,9 @@ interface StatusOptions {
 interface ListOptions {
   readonly status?: Status;
   readonly connection?: string;
+  readonly atRisk?: true;
+  readonly overdue?: true;
+  readonly held?: true;
   readonly json?: true;
 }
 
@@ -55,13 +58,19 @@ export function addStatus(program: Command, io: Io, exit: (code: ExitCode) => vo
     .description('list requests, open ones first')
     .addOption(new Option('--status <STATUS>', 'only those with this status').choices(STATUSES))
     .option('--connection <NAME>', 'only those with this connection in scope')
+    .option('--at-risk', 'only those that cannot end in time, as their stores work')
+    .option('--overdue', 'only open ones past their due date')
+    .option('--held', 'only those that are held, by an operator or by law')
     .option('--json', 'print one object, see docs/json.md')
     .action(async (options: ListOptions, command: Command) => {
       await withClient(command, io, async (client) => {
-        const { status, connection } = options;
+        const { status, connection, atRisk, overdue, held } = options;
         const filter = {
           ...(status === undefined ? {} : { status }),
           ...(connection === undefined ? {} : { connection }),
+          ...(atRisk === undefined ? {} : { atRisk }),
+          ...(overdue === undefined ? {} : { overdue }),
+          ...(held === undefined ? {} : { held }),
         };
         const requests = await client.list(filter, (workflowId) => {
           io.err(`${workflowId} cannot be read with these keys, and is left out.`);

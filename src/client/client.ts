@@ -14,19 +14,29 @@ import {
 import { loadConfig, type LetheConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
 import { connectionOptionsOf } from '../config/temporal.ts';
+import { SCOPE_CHANGED, type ExtendMessage } from '../erasure/extend.ts';
 import { formatCount, formatInstant } from '../erasure/format.ts';
 import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
 import { isVerdict, type Status } from '../erasure/outcome.ts';
-import type { EraseRequest } from '../erasure/request.ts';
-import { planSchema, type Plan, type RequestStatus } from '../erasure/status.ts';
-import { parseOperatorMessage, type OperatorMessage, type Receipt, type VerbName } from '../erasure/verbs.ts';
+import { QUOTES_IDENTIFIER, quotesIdentifier } from '../erasure/quoting.ts';
+import type { EraseInput, EraseRequest } from '../erasure/request.ts';
+import { planSchema, type ConnectionStatus, type Plan, type RequestStatus } from '../erasure/status.ts';
+import { parseOperatorMessage, type OperatorMessage, type OperatorVerb, type Receipt } from '../erasure/verbs.ts';
 import { DirectoryRecords } from '../evidence/directory-records.ts';
 import type { RecordStore, RecordView } from '../evidence/record.ts';
 import { createDataConverter } from '../temporal/codec.ts';
 import { LetheConnections, LetheDueAt, LetheRequestId, LetheStatus } from '../temporal/search-attributes.ts';
 import { TemporalUnavailableError } from '../temporal/unavailable.ts';
 import { deriveKeys, type Keys } from '../vault/keys.ts';
-import { VERB_SIGNALS, VERB_UPDATES } from '../workflows/messages.ts';
+import {
+  EXTEND_SIGNAL,
+  EXTEND_UPDATE,
+  POSTPONE_SIGNAL,
+  POSTPONE_UPDATE,
+  scopeQuery,
+  VERB_SIGNALS,
+  VERB_UPDATES,
+} from '../workflows/messages.ts';
 import { readAftercare } from './aftercare.ts';
 import type { DoctorReport } from './doctor.ts';
 import {
@@ -36,8 +46,10 @@ import {
   UnknownRequestError,
   UnreadableStateError,
 } from './errors.ts';
+import { extendMessage, isOwnRequest, JoinedIds, sameScopeMessage } from './extend.ts';
 import { differences, prepareRequest, type PreparedRequest } from './prepare.ts';
 import { current, initialStatus, readScopeMemo, readStatusMemo, statusFromRecord, type Liveness } from './status.ts';
+import { subjectOf } from './subject.ts';
 import type { ApproveMessage, RequestFilter, VerbAnswer, VerbMessage } from './verbs.ts';
 
 export const WORKFLOW_TYPE = 'eraseUser';
@@ -93,6 +105,20 @@ export interface Erasure {
   release(message: VerbMessage): Promise<VerbAnswer>;
   abandon(message: VerbMessage): Promise<VerbAnswer>;
   approve(message: ApproveMessage): Promise<VerbAnswer>;
+  postpone(message: VerbMessage): Promise<VerbAnswer>;
+}
+
+/** Which requests `list` shows; all of them must fit. */
+export interface ListFilter {
+  readonly status?: Status;
+  /** A connection in scope. */
+  readonly connection?: string;
+  /** True: only those that can't end in time even if everything goes well. */
+  readonly atRisk?: boolean;
+  /** True: only open ones past their due date. */
+  readonly overdue?: boolean;
+  /** True: only those of which a lane is held, by an operator or by law. */
+  readonly held?: boolean;
 }
 
 /** One execution of a request's workflow, with what it keeps in its memo. */
@@ -115,11 +141,13 @@ export class LetheClient {
   readonly taskQueue: string;
   /** Temporal's own client, for what this one does not offer. */
   readonly temporal: Client;
+  readonly #joinedIds: JoinedIds;
 
   constructor(options: LetheClientOptions) {
     this.config = options.config;
     this.keys = options.keys;
     this.records = options.records ?? new DirectoryRecords({ stateDir: options.config.stateDir });
+    this.#joinedIds = new JoinedIds(options.config.stateDir);
     this.taskQueue = options.taskQueue ?? options.config.temporal.taskQueue;
     this.temporal = new Client({
       connection: options.connection,
@@ -160,8 +188,9 @@ export class LetheClient {
   /**
    * Asks for one person to be erased. Returns as soon as the request is durable; the work goes on without this process.
    *
-   * Asking again for the same person with the same scope joins the open request. A request id that was used before
-   * returns that request, open or ended, whoever asks first.
+   * Asking again for the same person with the same scope joins the open request; with `join: 'extend'` a wider scope
+   * widens it. Who joins under a request id of their own, or with a later receipt, gets a verdict only from reads after
+   * that. A request id that was used before returns that request, open or ended, whoever asks first.
    *
    * @throws InvalidRequestError, RequestConflictError, TemporalUnavailableError: nothing was started then.
    */
@@ -171,6 +200,10 @@ export class LetheClient {
       if (prepared.chosenId) {
         const seen = await this.#joinById(prepared);
         if (seen !== null) return seen;
+      }
+      if (prepared.join === 'extend') {
+        const joined = await this.#extendOpen(prepared);
+        if (joined !== null) return joined;
       }
       // A due date may have passed since a request that is only repeated here; a new one can't begin with it.
       const { dueAtMs } = prepared.stated;
@@ -188,6 +221,8 @@ export class LetheClient {
           const joined = await this.#joinOpen(prepared);
           if (joined !== null) return joined;
           if (attempt === 5) throw error;
+          // One that is sealing its record takes nobody in any more, and is gone in a moment.
+          await sleep(attempt * 100);
         }
       }
     });
@@ -230,6 +265,8 @@ export class LetheClient {
    */
   async status(requestId: string): Promise<RequestStatus> {
     return this.#guard(async () => {
+      const joined = await this.#joinedTo(requestId);
+      if (joined !== null) return joined;
       const found = await this.#find(requestId, VISIBILITY_LAG_MS);
       if (found !== null) return this.#withAftercare(current(found.kept, found.liveness, Date.now()));
       const recorded = await this.#recorded(requestId);
@@ -241,11 +278,11 @@ export class LetheClient {
   /**
    * All requests, open ones first, then the latest received first. Those that have left Temporal come from the records.
    *
-   * @param filter.status as in the status; `filter.connection` a connection in scope.
+   * @param filter all that is given must fit.
    * @param onUnreadable called for each workflow that was written with other keys; they are left out. Default: nothing.
    */
   async list(
-    filter: { readonly status?: Status; readonly connection?: string } = {},
+    filter: ListFilter = {},
     onUnreadable: (workflowId: string) => void = () => undefined,
   ): Promise<readonly RequestStatus[]> {
     return this.#guard(async () => {
@@ -266,6 +303,9 @@ export class LetheClient {
       return [...statuses.values()]
         .filter(({ status }) => filter.status === undefined || status === filter.status)
         .filter(({ connections }) => filter.connection === undefined || filter.connection in connections)
+        .filter(({ atRisk }) => filter.atRisk !== true || atRisk)
+        .filter(({ overdue, endedAt }) => filter.overdue !== true || (overdue && endedAt === null))
+        .filter(({ connections }) => filter.held !== true || Object.values(connections).some(isHeld))
         .sort(
           (a, b) => Number(a.endedAt !== null) - Number(b.endedAt !== null) || b.receivedAt.localeCompare(a.receivedAt),
         );
@@ -280,7 +320,7 @@ export class LetheClient {
    */
   async result(requestId: string): Promise<RequestStatus> {
     return this.#guard(async () => {
-      const found = await this.#find(requestId, VISIBILITY_LAG_MS);
+      const found = await this.#find((await this.#joinedTo(requestId))?.requestId ?? requestId, VISIBILITY_LAG_MS);
       if (found === null) return this.status(requestId);
       return this.#result(found.workflowId, found.runId);
     });
@@ -293,8 +333,10 @@ export class LetheClient {
    */
   async report(requestId: string): Promise<RecordView> {
     const view = isRequestId(requestId) ? await this.records.read(requestId) : null;
-    if (view === null) throw new UnknownRequestError(requestId);
-    return view;
+    if (view !== null) return view;
+    const joined = await this.#joinedTo(requestId);
+    if (joined === null) throw new UnknownRequestError(requestId);
+    return this.report(joined.requestId);
   }
 
   /** Submits everything not yet proven absent again, now. */
@@ -322,6 +364,11 @@ export class LetheClient {
     return this.send('abandon', target, message);
   }
 
+  /** Extends the deadline once, as the law allows; `message.notifiedOn` is the day on which the person was told. */
+  postpone(target: string | readonly string[] | RequestFilter, message: VerbMessage): Promise<readonly VerbAnswer[]> {
+    return this.send('postpone', target, message);
+  }
+
   /**
    * Lets one connection of one request carry out exactly the plan that waits there. Refused when the plan has changed,
    * and when it would submit more traces than `atMost`, with the present digest and counts.
@@ -340,7 +387,7 @@ export class LetheClient {
    *   another number than expected: nothing was sent then.
    */
   async send(
-    verb: VerbName,
+    verb: OperatorVerb,
     target: string | readonly string[] | RequestFilter,
     message: VerbMessage,
   ): Promise<readonly VerbAnswer[]> {
@@ -452,6 +499,15 @@ export class LetheClient {
       this.#refuseOther('request-id', prepared, found);
       return this.#erasure(requestId, found.workflowId, found.runId, true);
     }
+    const joined = await this.#joinedTo(requestId);
+    if (joined !== null) {
+      if ((await this.#joinedIds.get(requestId))?.scopeDigest !== prepared.scope.scopeDigest) {
+        throw new RequestConflictError('request-id', requestId, [
+          `scope: the one that joined ${joined.requestId} had another`,
+        ]);
+      }
+      return { ...this.#erasure(joined.requestId, joined.workflowId, null, true), requestId };
+    }
     const view = await this.records.read(requestId);
     if (view === null) return null;
     const { request } = view;
@@ -470,7 +526,106 @@ export class LetheClient {
     const found = await this.#describe(prepared.workflowId);
     if (found?.liveness !== 'running') return null;
     this.#refuseOther('scope', prepared, found);
-    return this.#erasure(found.kept.status.requestId, found.workflowId, found.runId, true);
+    const { status } = found.kept;
+    const existing = { requestId: status.requestId, receivedAtMs: Date.parse(status.receivedAt) };
+    if (isOwnRequest(prepared, existing)) {
+      const taken = await this.#sendExtend(prepared, found, sameScopeMessage(prepared, this.keys));
+      if (taken === 'ended') return null;
+    }
+    return this.#erasure(status.requestId, found.workflowId, found.runId, true);
+  }
+
+  /** Widens the person's open request, under whichever identifier it runs. Null: there is none. */
+  async #extendOpen(prepared: PreparedRequest): Promise<Erasure | null> {
+    for (let attempt = 1; ; attempt += 1) {
+      const open: Found[] = [];
+      for (const workflowId of prepared.workflowIds) {
+        const found = await this.#describe(workflowId);
+        if (found?.liveness === 'running') open.push(found);
+      }
+      const [found, other] = open;
+      if (found === undefined) return null;
+      const { status } = found.kept;
+      if (other !== undefined) {
+        throw new RequestConflictError('scope', status.requestId, [
+          `person: the identifiers name two open requests, this and ${other.kept.status.requestId}; join them one by one`,
+        ]);
+      }
+      const existing = readScopeMemo(found.workflowId, found.memo);
+      if (existing.scopeDigest === prepared.scope.scopeDigest) return this.#joinOpen(prepared);
+      if (existing.dryRun !== prepared.scope.dryRun || existing.dryRun) this.#refuseOther('scope', prepared, found);
+      const message = extendMessage(prepared, await this.#scopeOf(found), this.config, this.keys);
+      const taken = await this.#sendExtend(prepared, found, message);
+      if (taken === 'ended') return null;
+      if (taken === 'changed' && attempt < 5) continue;
+      if (taken === 'changed') {
+        throw new RequestConflictError('scope', status.requestId, ['scope: it changes all the time; ask again']);
+      }
+      const erasure = this.#erasure(status.requestId, found.workflowId, found.runId, true);
+      return { ...erasure, requestId: message.requestId };
+    }
+  }
+
+  /** What an open request erases. Only a worker can tell. */
+  async #scopeOf({ workflowId, kept }: Found): Promise<EraseInput> {
+    if (await this.hasWorkflowPoller()) {
+      try {
+        return await this.temporal.withDeadline(Date.now() + UPDATE_DEADLINE_MS, () =>
+          this.temporal.workflow.getHandle(workflowId).query(scopeQuery),
+        );
+      } catch (error) {
+        if (!isGrpcFailure(error) || grpcCodeOf(error) === GRPC_UNAVAILABLE) throw error;
+      }
+    }
+    throw new RequestConflictError('scope', kept.status.requestId, [
+      'worker: none answered, and only a worker can widen an open request; start one and ask again',
+    ]);
+  }
+
+  async #sendExtend(
+    prepared: PreparedRequest,
+    found: Found,
+    message: ExtendMessage,
+  ): Promise<'taken' | 'ended' | 'changed'> {
+    const { requestId } = message;
+    const handle = this.temporal.workflow.getHandle(found.workflowId);
+    const to = { requestId: found.kept.status.requestId, workflowId: found.workflowId };
+    // Before it is sent, so that the id is never unknown once it was taken; whether it was, the status tells.
+    await this.#joinedIds.put(requestId, { ...to, scopeDigest: prepared.scope.scopeDigest });
+    try {
+      if (await this.hasWorkflowPoller()) {
+        try {
+          await this.temporal.withDeadline(Date.now() + UPDATE_DEADLINE_MS, () =>
+            handle.executeUpdate(EXTEND_UPDATE, { args: [message] }),
+          );
+          return 'taken';
+        } catch (error) {
+          if (error instanceof WorkflowUpdateFailedError) {
+            const why = error.cause instanceof Error ? error.cause.message : error.message;
+            if (why === 'the request has ended') return 'ended';
+            if (why === SCOPE_CHANGED) return 'changed';
+            throw new RequestConflictError('scope', to.requestId, [`join: ${why}`]);
+          }
+          if (!isGrpcFailure(error)) throw error;
+          if (!isTimeout(error) && grpcCodeOf(error) === GRPC_UNAVAILABLE) throw error;
+        }
+      }
+      await handle.signal(EXTEND_SIGNAL, message);
+      return 'taken';
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return 'ended';
+      throw error;
+    }
+  }
+
+  /** The status of the request that another one joined under this id; null: it joined none. */
+  async #joinedTo(requestId: string): Promise<RequestStatus | null> {
+    const to = isRequestId(requestId) ? await this.#joinedIds.get(requestId) : null;
+    if (to === null || to.requestId === requestId) return null;
+    const found = await this.#find(to.requestId, 0);
+    const status =
+      found === null ? await this.#recorded(to.requestId) : current(found.kept, found.liveness, Date.now());
+    return status?.joinedRequests.some((one) => one.requestId === requestId) === true ? status : null;
   }
 
   #refuseOther(reason: 'scope' | 'request-id', prepared: PreparedRequest, found: Found): void {
@@ -484,7 +639,7 @@ export class LetheClient {
   }
 
   #erasure(requestId: string, workflowId: string, runId: string | null, joined: boolean): Erasure {
-    const one = (verb: VerbName) => async (message: VerbMessage) => {
+    const one = (verb: OperatorVerb) => async (message: VerbMessage) => {
       const [answer] = await this.send(verb, requestId, message);
       if (answer === undefined) throw new UnknownRequestError(requestId);
       return answer;
@@ -507,6 +662,7 @@ export class LetheClient {
       release: one('release'),
       abandon: one('abandon'),
       approve: one('approve'),
+      postpone: one('postpone'),
     };
   }
 
@@ -653,7 +809,7 @@ export class LetheClient {
     return ids;
   }
 
-  async #sendOne(verb: VerbName, requestId: string, message: OperatorMessage, alive: boolean): Promise<VerbAnswer> {
+  async #sendOne(verb: OperatorVerb, requestId: string, message: OperatorMessage, alive: boolean): Promise<VerbAnswer> {
     const answer = (delivered: VerbAnswer['delivered'], text: string, receipt: Receipt | null = null): VerbAnswer => ({
       requestId,
       verb,
@@ -661,7 +817,8 @@ export class LetheClient {
       receipt: receipt === null ? null : { ...receipt, connections: [...receipt.connections] },
       text,
     });
-    const found = await this.#find(requestId, VISIBILITY_LAG_MS);
+    const joined = await this.#joinedTo(requestId);
+    const found = await this.#find(joined?.requestId ?? requestId, VISIBILITY_LAG_MS);
     if (found === null) {
       const recorded = await this.#recorded(requestId);
       if (recorded === null) throw new UnknownRequestError(requestId);
@@ -681,6 +838,10 @@ export class LetheClient {
         `refused: it has no connection "${message.connection}", only ${Object.keys(status.connections).join(', ')}`,
       );
     }
+    const subject = await subjectOf(this.temporal, this.keys, found);
+    if (quotesIdentifier(message.reason, subject) || quotesIdentifier(message.requestedBy, subject)) {
+      return answer('none', `refused: the message ${QUOTES_IDENTIFIER}`);
+    }
     if (lane !== undefined && isVerdict(lane.status)) {
       return answer('none', `refused: ${message.connection ?? ''} has ended (${lane.status})`);
     }
@@ -690,7 +851,10 @@ export class LetheClient {
     if (alive) {
       try {
         const receipt = await this.temporal.withDeadline(Date.now() + UPDATE_DEADLINE_MS, () =>
-          handle.executeUpdate(VERB_UPDATES[verb], { args: [full], updateId: full.verbId ?? randomUUID() }),
+          handle.executeUpdate(verb === 'postpone' ? POSTPONE_UPDATE : VERB_UPDATES[verb], {
+            args: [full],
+            updateId: full.verbId ?? randomUUID(),
+          }),
         );
         return answer('update', receipt.text, receipt);
       } catch (error) {
@@ -704,7 +868,7 @@ export class LetheClient {
       }
     }
     try {
-      await handle.signal(VERB_SIGNALS[verb], full);
+      await handle.signal(verb === 'postpone' ? POSTPONE_SIGNAL : VERB_SIGNALS[verb], full);
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return answer('none', 'refused: the request has ended');
       throw error;
@@ -733,6 +897,10 @@ export class LetheClient {
 
 function isList(target: readonly string[] | RequestFilter): target is readonly string[] {
   return Array.isArray(target);
+}
+
+function isHeld({ status, attention }: ConnectionStatus): boolean {
+  return status === 'held' || attention?.reason === 'hold-expired' || attention?.reason === 'legal-hold';
 }
 
 /** Anything else can't be the id of a request, and must not get into a query. */

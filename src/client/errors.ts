@@ -34,7 +34,7 @@ export class RequestConflictError extends Error {
       [
         reason === 'scope'
           ? `This person already has an open request, ${requestId}, of another scope. Nothing was started; that request ` +
-            'goes on unchanged. Wait for its end, or abandon it, and ask again:'
+            "goes on unchanged. Ask again with --extend (join: 'extend') to widen it, or wait for its end:"
           : `The request id ${requestId} was used before for something else. Nothing was started. Use another id, or ` +
             'leave it out and let Lethe make one:',
         ...differences.map((difference) => `  ${difference}`),

@@ -6,6 +6,7 @@ import { problemsOf } from '../config/zod-problems.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import type { ScopeMemo } from '../erasure/memo.ts';
 import { eraseRequestSchema, type CheckedRequest, type EraseInput, type EraseRequest } from '../erasure/request.ts';
+import { deadlinesOf, type Deadlines } from '../erasure/law.ts';
 import { DAY_MS } from '../erasure/rhythm.ts';
 import { canonicalJson } from '../evidence/canonical.ts';
 import { contentDigest, workflowIdFor, type Keys } from '../vault/keys.ts';
@@ -26,10 +27,13 @@ export interface FullScope extends ScopeMemo {
 /** A request, checked against the config and ready to start. */
 export interface PreparedRequest {
   readonly workflowId: string;
+  /** Workflow ids that an open request of the same person may have, by any of the identifiers; `workflowId` among them. */
+  readonly workflowIds: readonly string[];
   readonly input: EraseInput;
   readonly scope: FullScope;
   /** Whether the caller chose the request id. */
   readonly chosenId: boolean;
+  readonly join: EraseRequest['join'];
   /** What the caller said about time; null: nothing, the policy did. */
   readonly stated: { readonly receivedAtMs: number | null; readonly dueAtMs: number | null };
 }
@@ -80,15 +84,19 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
   const scopeDigest = digest('scope', { subject: given, known: ids, connections, ...options, ...bound });
 
   const requestId = checked.requestId ?? newRequestId(nowMs);
+  const deadlines = deadlinesOf(checked.law ?? config.policy.law, receivedAtMs ?? nowMs, config.policy.zone);
+  const workflowId = workflowIdOf(spellings, ids, config, keys);
   return {
-    workflowId: workflowIdOf(spellings, ids, config, keys),
+    workflowId,
+    workflowIds: [...new Set([workflowId, ...spellings.map(([kind, value]) => workflowIdFor(keys, kind, value))])],
     input: {
       requestId,
       subject: checked.identifiers,
       known,
       connections,
       receivedAtMs: receivedAtMs ?? nowMs,
-      dueAtMs: dueAtMs ?? dueAfter(config.policy.due, receivedAtMs ?? nowMs),
+      dueAtMs: dueAtMs ?? dueOf(checked, config, deadlines, receivedAtMs ?? nowMs),
+      deadlines,
       scopeDigest,
       ...(checked.requestedBy === undefined ? {} : { requestedBy: checked.requestedBy }),
       ...options,
@@ -110,8 +118,17 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
       onlyBeforeMs,
     },
     chosenId: checked.requestId !== undefined,
+    join: checked.join,
     stated: { receivedAtMs, dueAtMs },
   };
+}
+
+/** When a request is due whose caller said nothing about it. */
+function dueOf(request: CheckedRequest, config: LetheConfig, deadlines: Deadlines, receivedAtMs: number): number {
+  const { due } = config.policy;
+  // A law that the caller names is meant as it stands; the policy may ask for more haste than its own law does.
+  const byLaw = request.law !== undefined || due === null ? deadlines.firstDueAtMs : null;
+  return byLaw ?? dueAfter(due ?? { months: 1 }, receivedAtMs);
 }
 
 function scopeProblems(request: CheckedRequest, config: LetheConfig): Problem[] {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { virtualAt, type Clock } from '../erasure/clock.ts';
+import { riskOf } from '../erasure/deadline.ts';
 import { connectionStatus, newLane } from '../erasure/lane.ts';
 import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
 import { worstStatus, isVerdict, type Status } from '../erasure/outcome.ts';
@@ -54,6 +55,13 @@ export function initialStatus(input: EraseInput, workflowId: string, clock: Cloc
     overdue: virtualAt(clock, now) > input.dueAtMs,
     receivedAt: iso(input.receivedAtMs),
     dueAt: iso(input.dueAtMs),
+    law: input.deadlines?.law ?? null,
+    zone: input.deadlines?.zone ?? null,
+    confirmBy: input.deadlines?.confirmByMs == null ? null : iso(input.deadlines.confirmByMs),
+    extension: null,
+    joinedRequests: [],
+    atRisk: false,
+    atRiskReason: null,
     endedAt: null,
     dryRun: input.dryRun,
     simulated: clock !== null,
@@ -74,7 +82,7 @@ export type Liveness = 'running' | 'ended' | 'lost';
 export function current({ status, clock }: StatusMemo, liveness: Liveness, realNowMs: number): RequestStatus {
   const nowMs = virtualAt(clock, realNowMs);
   const endedMs = status.endedAt === null ? nowMs : Date.parse(status.endedAt);
-  const base = { ...status, overdue: endedMs > Date.parse(status.dueAt) };
+  const base = { ...status, overdue: endedMs > Date.parse(status.dueAt), ...riskOf(status) };
   if (liveness !== 'lost') return base;
   return lost(
     base,
@@ -114,17 +122,31 @@ export function statusFromRecord(
   if (request === null) return null;
   const nowMs = virtualAt(clock, realNowMs);
   const connections: Record<string, ConnectionStatus> = {};
-  for (const name of request.connections) {
+  const names = [...new Set([...request.connections, ...Object.keys(outcome?.lanes ?? lanes)])];
+  for (const name of names) {
     connections[name] = laneFromRecord(name, lanes[name], outcome);
   }
   const endedAt = outcome?.endedAt ?? null;
+  const { extension = null, joined = [] } = outcome ?? {};
+  const dueAt = [extension?.to ?? request.dueAt, ...joined.map((other) => other.dueAt)].sort()[0] ?? request.dueAt;
   const base: RequestStatus = {
     requestId,
     workflowId: request.workflowId,
     status: worstStatus(Object.values(connections).map(({ status }) => status)),
-    overdue: (endedAt === null ? nowMs : Date.parse(endedAt)) > Date.parse(request.dueAt),
+    overdue: (endedAt === null ? nowMs : Date.parse(endedAt)) > Date.parse(dueAt),
     receivedAt: request.receivedAt,
-    dueAt: request.dueAt,
+    dueAt,
+    law: request.deadlines?.law ?? null,
+    zone: request.deadlines?.zone ?? null,
+    confirmBy: request.deadlines?.confirmBy ?? null,
+    extension,
+    joinedRequests: joined.map(({ requestId: other, receivedAt, dueAt: due }) => ({
+      requestId: other,
+      receivedAt,
+      dueAt: due,
+    })),
+    atRisk: false,
+    atRiskReason: null,
     endedAt,
     dryRun: request.dryRun,
     simulated,

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { STATUSES } from '../erasure/outcome.ts';
-import { VERB_NAMES, type OperatorMessage } from '../erasure/verbs.ts';
+import { OPERATOR_VERBS, type OperatorMessage } from '../erasure/verbs.ts';
 
 /** Who asks for something to be done to a request, and why; both are kept in the record. */
 export type VerbMessage = Omit<OperatorMessage, 'verbId'>;
@@ -19,7 +19,7 @@ export interface RequestFilter {
 }
 
 const receiptSchema = z.object({
-  verb: z.enum(VERB_NAMES),
+  verb: z.enum(OPERATOR_VERBS),
   connections: z.array(z.string()),
   text: z.string(),
 });
@@ -27,7 +27,7 @@ const receiptSchema = z.object({
 /** What became of one verb for one request. */
 export const verbAnswerSchema = z.strictObject({
   requestId: z.string(),
-  verb: z.enum(VERB_NAMES),
+  verb: z.enum(OPERATOR_VERBS),
   /**
    * `update`: a worker took it and answered. `signal`: it waits on the server and is taken, or recorded and ignored,
    * when a worker is up. `none`: it was refused, or nothing could be sent.

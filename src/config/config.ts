@@ -6,6 +6,7 @@ import type { KindRule } from '../activities/deps.ts';
 import { webhookKey } from '../activities/webhook.ts';
 import type { Clock } from '../erasure/clock.ts';
 import { EVENT_KINDS, type EventKind } from '../erasure/events.ts';
+import { isZone, LAWS, type Law } from '../erasure/law.ts';
 import { connectionSchema } from '../stores/registry.ts';
 import { deriveKeys, KeyError, type KeySecrets } from '../vault/keys.ts';
 import { parseDuePeriod, type DuePeriod } from './due.ts';
@@ -29,11 +30,18 @@ const policySchema = z.strictObject({
   cleanReads: z.int().min(2).max(10).default(2),
   /** Rounds after which a lane asks for an operator while it keeps trying. Default: 3. */
   flagAfterRounds: z.int().min(1).default(3),
-  /** Until when a request must be done, counted from its receipt: calendar months, or days. Default: 1 month. */
+  /** Whose periods count for requests that name no law themselves. Default: gdpr. */
+  law: z.enum(LAWS).default('gdpr'),
+  /** Zone in which the law's days end, an IANA name. Default: UTC. */
+  zone: z.string().refine(isZone, 'must be the name of a time zone, like "Europe/Berlin"').default('UTC'),
+  /**
+   * Until when a request must be done, counted from its receipt to the same time of day: calendar months, or days.
+   * Default: the end of the law's first period; without a law 1 month.
+   */
   due: z
     .string()
     .refine((text) => parseDuePeriod(text) !== null, 'must be like "1 month" or "30 days"')
-    .default('1 month'),
+    .optional(),
   /** Nothing is deleted without an operator's word when a lane finds more traces than this. Default: 10000. */
   refuseAbove: z.int().min(1).default(10_000),
   /**
@@ -134,7 +142,11 @@ export interface LetheConfig {
   readonly policy: {
     readonly cleanReads: number;
     readonly flagAfterRounds: number;
-    readonly due: DuePeriod;
+    readonly law: Law;
+    /** IANA name. */
+    readonly zone: string;
+    /** Null: the law's first period. */
+    readonly due: DuePeriod | null;
     readonly refuseAbove: number;
     readonly approveAbove?: number | undefined;
     readonly secondPersonAbove?: number | undefined;
@@ -314,7 +326,7 @@ function compilePolicy({ aftercare, ...policy }: z.output<typeof policySchema>):
   const days = aftercare.map(aftercareDaysOf).filter((count) => count !== null);
   return {
     ...policy,
-    due: parseDuePeriod(policy.due) ?? { months: 1 },
+    due: policy.due === undefined ? null : parseDuePeriod(policy.due),
     aftercareDays: [...new Set(days)].sort((a, b) => a - b),
   };
 }

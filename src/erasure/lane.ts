@@ -66,6 +66,8 @@ export interface LaneState {
   /** Rounds in a row that were caused by traces nobody had seen before. */
   readonly newcomerRounds: number;
   readonly heldSinceMs: number | null;
+  /** Of a hold with an end; absent: only an operator ends it. */
+  readonly hold?: HoldTerms & { readonly expired: boolean };
   /** An operator asked for an extra look. */
   readonly lookNow: boolean;
   readonly verdict: Verdict | null;
@@ -73,6 +75,10 @@ export interface LaneState {
   readonly plan?: ConnectionPlan | null;
   /** The latest approval: holds for all traces ever submitted here. Absent as above. */
   readonly approval?: Approval | null;
+  /** The earliest verdict there can be if everything goes well from the latest answer on; absent: not known. */
+  readonly earliestVerdictAtMs?: number;
+  /** Another request joined: the next plan goes on from the manifest there is instead of beginning anew. */
+  readonly joined?: boolean;
 }
 
 /** What the lane does next. */
@@ -82,6 +88,8 @@ export type Command =
   | { readonly do: 'verify' }
   /** `untilMs` null: only an operator's message ends the wait. */
   | { readonly do: 'wait'; readonly untilMs: number | null; readonly summary: string }
+  /** A hold has come to its end. */
+  | { readonly do: 'expire' }
   | { readonly do: 'end' };
 
 export function newLane(connection: string, knownIds: number): LaneState {
@@ -123,8 +131,8 @@ export function newLane(connection: string, knownIds: number): LaneState {
 /** The next thing to do, from the state and the real time alone. */
 export function nextCommand(lane: LaneState, realNowMs: number): Command {
   if (lane.phase === 'ended') return { do: 'end' };
-  if (lane.heldSinceMs !== null) return { do: 'wait', untilMs: null, summary: 'held by an operator' };
   const now = virtualAt(lane.clock, realNowMs);
+  if (lane.heldSinceMs !== null) return heldCommand(lane, now);
   if (lane.trouble !== null && now < lane.trouble.nextProbeAtMs && !lane.lookNow) {
     const until = lane.trouble.nextProbeAtMs;
     return { do: 'wait', untilMs: until, summary: `${lane.trouble.reason}; tries again ${formatInstant(until)}` };
@@ -146,6 +154,21 @@ export function nextCommand(lane: LaneState, realNowMs: number): Command {
   }
 }
 
+function heldCommand({ hold }: LaneState, now: number): Command {
+  if (hold === undefined || hold.expired) {
+    return { do: 'wait', untilMs: null, summary: 'held by an operator' };
+  }
+  if (now >= hold.untilMs) return { do: 'expire' };
+  return { do: 'wait', untilMs: hold.untilMs, summary: `held by an operator until ${formatInstant(hold.untilMs)}` };
+}
+
+/** The lane after its hold has come to its end: it goes on if that was asked for, or else asks for an operator (P27). */
+export function holdExpired(lane: LaneState): LaneState {
+  if (lane.heldSinceMs === null || lane.hold === undefined) return lane;
+  if (lane.hold.autoRelease) return released(lane);
+  return { ...lane, hold: { ...lane.hold, expired: true } };
+}
+
 /** The lane as it hands an activity to a worker. */
 export function begun(lane: LaneState, command: 'resolve' | 'delete' | 'verify'): LaneState {
   return { ...lane, step: lane.step + 1, phase: command === 'verify' ? 'verifying' : lane.phase };
@@ -165,6 +188,10 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
     lastCountedAtMs: answer.cleanReads > 0 ? answer.atMs : null,
     nextCheckAtMs: answer.nextCheckAtMs,
     plan: answer.plan ?? null,
+    ...expectation(answer),
+    ...(lane.joined === true
+      ? { joined: answer.stop !== null, settledAtMs: latest(lane.settledAtMs, answer.settledAtMs ?? null) }
+      : {}),
   };
   const flag = answer.stop === null ? null : { reason: 'approval', text: answer.stop, sinceMs: answer.atMs };
   if (dryRun) return { ...base, phase: 'ended', nextCheckAtMs: null, flag };
@@ -185,6 +212,8 @@ export function deleted(lane: LaneState, answer: DeleteAnswer): LaneState {
     ...(refused === 0 ? {} : { flag: raised(lane, 'rejected', text, answer.atMs) }),
     settledAtMs: latest(lane.settledAtMs, answer.settledAtMs),
     nextCheckAtMs: latest(lane.nextCheckAtMs, answer.nextCheckAtMs),
+    // The latest batch of a round decides.
+    ...expectation(answer, lane.earliestVerdictAtMs),
   };
   if (nextBatch < lane.batches.length) return next;
   // Nothing was left to submit in the whole round: the read that proves it needs no waiting window. A later round was
@@ -206,6 +235,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
     nextCheckAtMs: answer.nextCheckAtMs,
     phase: 'waiting',
     unproven: 0,
+    ...expectation(answer),
   };
   if (answer.verdict !== null) {
     return { ...base, phase: 'ended', verdict: answer.verdict, nextCheckAtMs: null, flag: null };
@@ -259,6 +289,7 @@ export function troubled(lane: LaneState, trouble: Trouble, random: number): Lan
     ...lane,
     clock: trouble.clock ?? lane.clock,
     lookNow: false,
+    ...expectation(trouble, lane.earliestVerdictAtMs),
     trouble: { kind: trouble.reason, reason: trouble.reason, text: trouble.text, sinceMs, probes, nextProbeAtMs },
   });
 }
@@ -327,7 +358,7 @@ export function abandoned(lane: LaneState): LaneState {
 export function refusal(lane: LaneState, verb: VerbName, message?: OperatorMessage, requester?: string): string | null {
   if (lane.phase === 'ended') return `${lane.connection} has ended`;
   const held = lane.heldSinceMs !== null;
-  if (verb === 'hold') return held ? `${lane.connection} is held already` : null;
+  if (verb === 'hold') return held && lane.hold?.expired !== true ? `${lane.connection} is held already` : null;
   if (verb === 'release') return held ? null : `${lane.connection} is not held`;
   if (held && verb !== 'abandon') return `${lane.connection} is held; release it first`;
   if (verb === 'checkNow' && lane.phase === 'stopped') {
@@ -348,6 +379,17 @@ export function refusal(lane: LaneState, verb: VerbName, message?: OperatorMessa
   return approvalRefusal(scene, { requestedBy, planDigest, atMost });
 }
 
+/** When a hold ends, and whether the lane goes on by itself then. */
+interface HoldTerms {
+  /** Virtual epoch milliseconds. */
+  readonly untilMs: number;
+  readonly autoRelease: boolean;
+}
+
+function holdTerms({ until, autoRelease }: Partial<OperatorMessage>): HoldTerms | null {
+  return until === undefined ? null : { untilMs: Date.parse(until), autoRelease: autoRelease ?? false };
+}
+
 /** The lane after a verb that applies to it, and what will happen now. */
 export function ordered(
   lane: LaneState,
@@ -358,11 +400,19 @@ export function ordered(
   const now = virtualAt(lane.clock, realNowMs);
   const say = (state: LaneState, text: string): readonly [LaneState, string] => [state, `${lane.connection}: ${text}`];
   const submitted = lane.round > 0 ? '; what was submitted already cannot be recalled' : '';
+  const terms = holdTerms(message ?? {});
   switch (verb) {
     case 'hold':
-      return say({ ...lane, heldSinceMs: now }, `stops before its next API call${submitted}`);
+      return say(
+        {
+          ...released(lane),
+          heldSinceMs: lane.heldSinceMs ?? now,
+          ...(terms === null ? {} : { hold: { ...terms, expired: false } }),
+        },
+        `stops before its next API call${holdEnd(terms)}${submitted}`,
+      );
     case 'release':
-      return say({ ...lane, heldSinceMs: null }, 'goes on');
+      return say(released(lane), 'goes on');
     case 'abandon':
       return say(abandoned(lane), `ends without proof${submitted}`);
     case 'checkNow':
@@ -427,6 +477,16 @@ function approved(lane: LaneState, approval: Approval): LaneState {
   return { ...next, phase: 'deleting', round: lane.round + 1, nextCheckAtMs: null };
 }
 
+function released({ hold: _ended, ...lane }: LaneState): LaneState {
+  return { ...lane, heldSinceMs: null };
+}
+
+function holdEnd(terms: HoldTerms | null): string {
+  if (terms === null) return '';
+  const at = formatInstant(terms.untilMs);
+  return terms.autoRelease ? ` and goes on by itself ${at}` : ` and asks for an operator ${at}, still held`;
+}
+
 /** How long the store may be out of reach before an operator is asked for. */
 const PATIENCE_MS = HOUR_MS;
 
@@ -436,7 +496,11 @@ const PASSING: readonly TroubleReason[] = ['unreachable', 'throttled', 'worker-l
 /** What an operator should know now, or null. */
 export function attentionOf(lane: LaneState, realNowMs: number): (Flag & { readonly next: string }) | null {
   if (lane.verdict !== null) return null;
-  const { trouble } = lane;
+  const { trouble, hold } = lane;
+  if (lane.heldSinceMs !== null && hold?.expired === true) {
+    const text = 'the hold has come to its end; still held: release it, hold it for longer, or abandon it';
+    return { reason: 'hold-expired', text, sinceMs: hold.untilMs, next: text };
+  }
   if (trouble !== null) {
     const now = virtualAt(lane.clock, realNowMs);
     if (!PASSING.includes(trouble.kind) || now - trouble.sinceMs >= PATIENCE_MS) {
@@ -449,7 +513,7 @@ export function attentionOf(lane: LaneState, realNowMs: number): (Flag & { reado
 export function statusOf(lane: LaneState, realNowMs: number): Status {
   if (lane.verdict !== null) return lane.verdict;
   if (lane.phase === 'ended') return 'planning';
-  if (lane.heldSinceMs !== null) return 'held';
+  if (lane.heldSinceMs !== null) return lane.hold?.expired === true ? 'needs-operator' : 'held';
   if (lane.phase === 'stopped') return 'awaiting-approval';
   if (attentionOf(lane, realNowMs) !== null) return 'needs-operator';
   switch (lane.phase) {
@@ -471,7 +535,10 @@ export function statusOf(lane: LaneState, realNowMs: number): Status {
  */
 export function connectionStatus(lane: LaneState, realNowMs: number, details = false): ConnectionStatus {
   const attention = attentionOf(lane, realNowMs);
-  const next = lane.heldSinceMs !== null ? null : (lane.trouble?.nextProbeAtMs ?? lane.nextCheckAtMs);
+  const held = lane.heldSinceMs !== null;
+  const hold = held ? (lane.hold ?? null) : null;
+  const goesOnMs = hold?.autoRelease === true ? hold.untilMs : null;
+  const next = held ? goesOnMs : (lane.trouble?.nextProbeAtMs ?? lane.nextCheckAtMs);
   const { given, traces, copies } = lane.figures;
   const plan = lane.plan ?? null;
   const approval = lane.approval ?? null;
@@ -495,11 +562,51 @@ export function connectionStatus(lane: LaneState, realNowMs: number, details = f
       approval === null
         ? null
         : { atMost: approval.atMost, by: approval.by, at: new Date(approval.atMs).toISOString() },
+    heldUntil: hold === null ? null : new Date(hold.untilMs).toISOString(),
+    earliestVerdictAt:
+      lane.earliestVerdictAtMs === undefined || lane.phase === 'ended'
+        ? null
+        : new Date(lane.earliestVerdictAtMs).toISOString(),
   };
 }
 
 function withoutDetails({ details: _details, ...sums }: ConnectionPlan): PlanSummary {
   return sums;
+}
+
+/**
+ * The lane after another request of the same person joined, from whose receipt on everything must be read again: it plans
+ * anew, and reads made before count for nothing. A lane that had ended goes on.
+ */
+export function joinedBy(lane: LaneState, moreKnownIds: number): LaneState {
+  const { given } = lane.figures;
+  return {
+    ...lane,
+    phase: 'resolving',
+    // Without a manifest there is nothing to go on from: the first plan is still to come.
+    joined: lane.book !== null,
+    figures: {
+      ...lane.figures,
+      given: { ...given, total: given.total + moreKnownIds, unresolved: given.unresolved + moreKnownIds },
+    },
+    batches: [],
+    nextBatch: 0,
+    nextCheckAtMs: null,
+    cleanReads: 0,
+    lastCountedAtMs: null,
+    trouble: null,
+    flag: null,
+    lookNow: false,
+    verdict: null,
+  };
+}
+
+function expectation(
+  answer: { readonly earliestVerdictAtMs?: number },
+  atLeastMs?: number,
+): Pick<LaneState, 'earliestVerdictAtMs'> {
+  const ms = answer.earliestVerdictAtMs;
+  return ms === undefined ? {} : { earliestVerdictAtMs: Math.max(ms, atLeastMs ?? ms) };
 }
 
 function raised(lane: LaneState, reason: string, text: string, atMs: number): Flag {

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import type { EventKind } from './events.ts';
+import { LAWS, type Deadlines } from './law.ts';
+import { QUOTES_IDENTIFIER, quotesIdentifier } from './quoting.ts';
 
 /** One (kind, value) that names the data subject, for instance `user_id: u_42`. */
 export interface Identifier {
@@ -108,10 +110,14 @@ export const eraseRequestSchema = z
     connections: z.array(z.string()).min(1, 'names no connection').optional(),
     /** When the person asked. Default: now. The due date counts from it. */
     receivedAt: instantSchema.optional(),
+    /** The law whose periods count. Default: the policy's. */
+    law: z.enum(LAWS).optional(),
     /** When it must be done. Default: from the policy. */
     dueAt: instantSchema.optional(),
     /** Refuse to delete when more traces than this match in a connection. Default: the policy's `refuseAbove`. */
     expectAtMost: z.int().min(0).optional(),
+    /** `extend`: when the person has an open request of another scope, widen that. Default: such a request is refused. */
+    join: z.literal('extend').optional(),
     /** Plan only: nothing is deleted. */
     dryRun: z.boolean().default(false),
     /**
@@ -149,22 +155,11 @@ export const eraseRequestSchema = z
       }
       seen.add(key);
     }
-    const values = request.identifiers.map(({ value }) => value.trim().toLowerCase()).filter((v) => v.length >= 4);
-    const id = request.requestId?.toLowerCase();
-    const staff = request.requestedBy?.toLowerCase();
-    if (staff !== undefined && values.some((value) => staff.includes(value))) {
-      context.addIssue({
-        code: 'custom',
-        path: ['requestedBy'],
-        message: 'contains an identifier of the person; it is kept in the record, which names nobody',
-      });
+    if (request.requestedBy !== undefined && quotesIdentifier(request.requestedBy, request.identifiers)) {
+      context.addIssue({ code: 'custom', path: ['requestedBy'], message: QUOTES_IDENTIFIER });
     }
-    if (id !== undefined && values.some((value) => id.includes(value))) {
-      context.addIssue({
-        code: 'custom',
-        path: ['requestId'],
-        message: 'contains an identifier of the person; it is shown in clear text everywhere',
-      });
+    if (request.requestId !== undefined && quotesIdentifier(request.requestId, request.identifiers)) {
+      context.addIssue({ code: 'custom', path: ['requestId'], message: QUOTES_IDENTIFIER });
     }
   });
 
@@ -186,6 +181,8 @@ export interface EraseInput {
   readonly receivedAtMs: number;
   /** Epoch milliseconds. */
   readonly dueAtMs: number;
+  /** What the law asks; absent: the request was started by a release that knew no laws. */
+  readonly deadlines?: Deadlines;
   /** Null: the policy's `refuseAbove`. */
   readonly expectAtMost: number | null;
   readonly dryRun: boolean;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { AFTERCARE_STATES, LOOK_ANSWERS } from './aftercare.ts';
+import { LAWS } from './law.ts';
 import { EXCEPTION_KINDS, STATUSES } from './outcome.ts';
 import { connectionPlanSchema, planSummarySchema } from './plan.ts';
 
@@ -59,6 +60,10 @@ export const connectionStatusSchema = z.strictObject({
   plan: planSummarySchema.nullable().default(null),
   /** What an operator has approved here, and who; null: nothing. */
   approval: z.strictObject({ atMost: count, by: z.string(), at: instant }).nullable().default(null),
+  /** End of a hold that has one; null: not held, or until an operator says so. */
+  heldUntil: instant.nullable().default(null),
+  /** The earliest verdict there can be if everything goes well, by the store's rhythm: an estimate; null: not known. */
+  earliestVerdictAt: instant.nullable().default(null),
 });
 
 /** What is looked at again after the end. */
@@ -92,6 +97,23 @@ export const requestStatusSchema = z.strictObject({
   overdue: z.boolean(),
   receivedAt: instant,
   dueAt: instant,
+  /** Whose periods count; null: started by a release that knew no laws. */
+  law: z.enum(LAWS).nullable().default(null),
+  /** IANA name of the zone in which the law's days end; null as `law`. */
+  zone: z.string().nullable().default(null),
+  /** Until when the receipt must be confirmed to the person; null: the law does not ask for it. Public holidays are not known. */
+  confirmBy: instant.nullable().default(null),
+  /** The postponement, on which the person was told; null: there was none. */
+  extension: z
+    .strictObject({ to: instant, by: z.string(), at: instant, notifiedOn: z.iso.date() })
+    .nullable()
+    .default(null),
+  /** Other requests of the same person that joined this one, each with its own receipt. */
+  joinedRequests: z.array(z.strictObject({ requestId: z.string(), receivedAt: instant, dueAt: instant })).default([]),
+  /** Whether a lane can't end in time even if everything goes well from now on, as far as its store's rhythm tells. */
+  atRisk: z.boolean().default(false),
+  /** Why, without personal data; null: it is not. */
+  atRiskReason: z.string().nullable().default(null),
   endedAt: instant.nullable(),
   dryRun: z.boolean(),
   /** True when the clock was simulated: such a request proves nothing about a real store (P34). */

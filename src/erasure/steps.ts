@@ -1,4 +1,7 @@
 import type { Clock } from './clock.ts';
+import type { Extension } from './deadline.ts';
+import type { JoinedRequest } from './extend.ts';
+import type { Deadlines } from './law.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 import type { LaneException, Verdict } from './outcome.ts';
 import type { ConnectionPlan } from './plan.ts';
@@ -23,6 +26,7 @@ export const TROUBLES = [
   'no-projects',
   'vault-lost',
   'worker-lost',
+  'legal-hold',
   'internal',
 ] as const;
 export type TroubleReason = (typeof TROUBLES)[number];
@@ -38,6 +42,8 @@ export interface Trouble {
   readonly atMs: number;
   /** The clock the worker runs on, so that a lane can wait even when nothing was ever planned. */
   readonly clock: Clock;
+  /** See `Expected`. */
+  readonly earliestVerdictAtMs?: number;
 }
 
 /** What every activity of a lane is told. */
@@ -57,6 +63,15 @@ export interface LaneFigures {
   readonly traces: TraceLedger;
   readonly copies: CopyLedger;
   readonly exceptions: readonly LaneException[];
+}
+
+/** What a step can say of the lane's end. */
+export interface Expected {
+  /**
+   * The earliest verdict there can be if everything goes well from now on, by the store's rhythm: virtual epoch
+   * milliseconds. An estimate. Absent: from a release that made none, or the lane has its verdict.
+   */
+  readonly earliestVerdictAtMs?: number;
 }
 
 /** Rules of the lane that may change between releases or configs; recorded once, by the plan. */
@@ -85,9 +100,15 @@ export interface ResolveInput extends StepInput {
   /** All connections of the request, for the record. */
   readonly connections: readonly string[];
   readonly workflowId: string;
+  /** For the record; absent: the request knows no law. */
+  readonly deadlines?: Deadlines;
+  /** Kinds of identifiers with which the record was opened, when others have joined since; absent: those of `subject`. */
+  readonly openedKinds?: readonly string[];
+  /** Manifest of an earlier plan of the lane, on which this one goes on; absent: there is none. */
+  readonly previous?: { readonly book: BlobRef };
 }
 
-export interface ResolveAnswer extends LaneFigures {
+export interface ResolveAnswer extends LaneFigures, Expected {
   readonly kind: 'planned';
   readonly atMs: number;
   readonly clock: Clock;
@@ -105,6 +126,8 @@ export interface ResolveAnswer extends LaneFigures {
   readonly nextCheckAtMs: number;
   /** Whether this read counts as the first clean one, which only a plan without traces can. */
   readonly cleanReads: number;
+  /** Of a plan that goes on from an earlier one: from when a read may count for what was sent so far; null: nothing was. */
+  readonly settledAtMs?: number | null;
 }
 
 export interface DeleteInput extends StepInput {
@@ -114,7 +137,7 @@ export interface DeleteInput extends StepInput {
   readonly book: BlobRef;
 }
 
-export interface DeleteAnswer {
+export interface DeleteAnswer extends Expected {
   readonly kind: 'submitted';
   readonly atMs: number;
   /** Ids the store acknowledged. */
@@ -144,7 +167,7 @@ export interface VerifyInput extends StepInput {
   readonly approvedAtMost?: number;
 }
 
-export interface VerifyAnswer extends LaneFigures {
+export interface VerifyAnswer extends LaneFigures, Expected {
   readonly kind: 'clean' | 'survivors' | 'newcomers' | 'inconclusive' | 'no-control';
   readonly atMs: number;
   /** Whether the read counts towards the verdict, and if not, why not (P3). */
@@ -176,6 +199,10 @@ export interface SealInput {
   readonly lanes: Readonly<Record<string, LaneFigures & { readonly verdict: Verdict | null; readonly round: number }>>;
   /** Operator messages in the order in which they were taken. */
   readonly verbs: readonly RecordedVerb[];
+  /** Absent: the deadline was not extended. */
+  readonly extension?: Extension;
+  /** Absent: no other request joined. */
+  readonly joined?: readonly JoinedRequest[];
 }
 
 export type SealAnswer =

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
+import { LAWS } from '../erasure/law.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
 import { connectionPlanSchema } from '../erasure/plan.ts';
@@ -40,6 +41,8 @@ export const openRecordSchema = z.strictObject({
   requestedBy: text.optional(),
   /** Sorted. */
   connections: z.array(z.string()),
+  /** What the law asks; absent: from a release that knew no laws. Public holidays are not known. */
+  deadlines: z.strictObject({ law: z.enum(LAWS), zone: z.string(), confirmBy: instant.nullable() }).optional(),
   /** Kinds of the identifiers given; none when only known ids were: then the verdict says "these ids" (P16). */
   identifierKinds: z.array(z.string()),
   startedAt: instant,
@@ -166,6 +169,8 @@ const planEntrySchema = z
     /** The plan as an operator approves it; absent in records of releases that made none. */
     plan: connectionPlanSchema.optional(),
     policy: z.strictObject({ cleanReads: count, flagAfterRounds: count, secondPersonAbove: count.optional() }),
+    /** The earliest verdict there can be, by the store's rhythm: an estimate. Absent: from an earlier release. */
+    earliestVerdictAt: instant.optional(),
     /** What this store's interface can't show, from the connector. */
     limits: z.array(text),
     /** Limits the controller accepted beforehand (P1). */
@@ -302,6 +307,12 @@ export const outcomeSchema = z.strictObject({
       .superRefine(refuseImbalance),
   ),
   verbs: z.array(verbEntrySchema),
+  /** The postponement of the due date; absent: there was none. */
+  extension: z.strictObject({ to: instant, by: text, at: instant, notifiedOn: z.iso.date() }).optional(),
+  /** Requests of the same person that joined; absent: none. Their verdict is this one's, from reads after they joined. */
+  joined: z
+    .array(z.strictObject({ requestId: z.string(), receivedAt: instant, dueAt: instant, joinedAt: instant }))
+    .optional(),
 });
 export type RecordOutcome = z.infer<typeof outcomeSchema>;
 

@@ -34,6 +34,9 @@ export const LetheDueAt = defineSearchAttributeKey('LetheDueAt', 'DATETIME');
 /** The request id, so that a request is found although the workflow id is a digest of the person. */
 export const LetheRequestId = defineSearchAttributeKey('LetheRequestId', 'KEYWORD');
 
+/** Whether a lane can't end before the due date even if everything goes well; not set before a lane has an estimate. */
+export const LetheAtRisk = defineSearchAttributeKey('LetheAtRisk', 'BOOL');
+
 /** All of them, in the order in which they are shown. */
 export const LETHE_SEARCH_ATTRIBUTES: ReadonlyArray<{ readonly name: string; readonly type: SearchAttributeType }> = [
   LetheStatus,
@@ -44,4 +47,5 @@ export const LETHE_SEARCH_ATTRIBUTES: ReadonlyArray<{ readonly name: string; rea
   LetheNextCheckAt,
   LetheDueAt,
   LetheRequestId,
+  LetheAtRisk,
 ];

@@ -6,6 +6,7 @@ import {
   condition,
   makeContinueAsNewFunc,
   ParentClosePolicy,
+  patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
@@ -16,24 +17,36 @@ import {
 } from '@temporalio/workflow';
 import { WATCH_WORKFLOW, watchIdOf, type WatchInput } from '../erasure/aftercare.ts';
 import { realSpanMs, virtualAt, type Clock } from '../erasure/clock.ts';
+import { postponeRefusal, riskOf, type Extension } from '../erasure/deadline.ts';
 import { eventsOf, NOTIFY_WORKFLOW, type NotifyInput, type StatusEvent } from '../erasure/events.ts';
+import {
+  extendRefusal,
+  parseExtendMessage,
+  type ExtendMessage,
+  type ExtendReceipt,
+  type JoinedRequest,
+} from '../erasure/extend.ts';
 import { formatCount, formatInstant } from '../erasure/format.ts';
 import { connectionStatus, newLane, type LaneState } from '../erasure/lane.ts';
-import { STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
+import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
 import { isVerdict, VERDICTS, worstStatus, type Verdict } from '../erasure/outcome.ts';
+import { QUOTES_IDENTIFIER, quotesIdentifier } from '../erasure/quoting.ts';
 import type { EraseInput } from '../erasure/request.ts';
 import { probeDelayMs } from '../erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../erasure/status.ts';
 import type { BlobRef, RecordedVerb, RequestActivities, SealAnswer, SealInput } from '../erasure/steps.ts';
 import {
   parseOperatorMessage,
+  POSTPONE_DESCRIPTION,
   VERB_DESCRIPTIONS,
   VERB_NAMES,
   type OperatorMessage,
+  type OperatorVerb,
   type Receipt,
   type VerbName,
 } from '../erasure/verbs.ts';
 import {
+  LetheAtRisk,
   LetheBlocked,
   LetheConnections,
   LetheDueAt,
@@ -44,7 +57,16 @@ import {
   LetheStatus,
 } from '../temporal/search-attributes.ts';
 import { failureAsTrouble, LaneRunner, type LaneRoom } from './lane.ts';
-import { statusQuery, VERB_SIGNALS, VERB_UPDATES } from './messages.ts';
+import {
+  EXTEND_SIGNAL,
+  EXTEND_UPDATE,
+  POSTPONE_SIGNAL,
+  POSTPONE_UPDATE,
+  scopeQuery,
+  statusQuery,
+  VERB_SIGNALS,
+  VERB_UPDATES,
+} from './messages.ts';
 
 /** What a run hands to the next one when it continues as new. */
 export interface CarriedState {
@@ -54,6 +76,11 @@ export interface CarriedState {
   readonly takenVerbIds: readonly string[];
   /** Events that were told already, by key. Absent in runs of releases that told none. */
   readonly toldEvents?: readonly string[];
+  /** The deadline's extension; absent: there was none. */
+  readonly extension?: Extension;
+  /** What is erased once other requests have joined; absent: what the input says. */
+  readonly scope?: EraseInput;
+  readonly joined?: readonly JoinedRequest[];
 }
 
 /**
@@ -71,7 +98,13 @@ const MOST_TAKEN_IDS = 500;
 
 class EraseUser {
   private readonly input: EraseInput;
-  private readonly lanes: readonly LaneRunner[];
+  /** The input with everything that joined. */
+  private scope: EraseInput;
+  private joined: readonly JoinedRequest[];
+  private extension: Extension | null;
+  private readonly lanes: LaneRunner[];
+  /** Lanes that were set going and are not waited for yet. */
+  private going: Promise<void>[] = [];
   private readonly room: LaneRoom;
   private readonly verbs: RecordedVerb[];
   private readonly takenVerbIds: string[];
@@ -88,14 +121,25 @@ class EraseUser {
 
   constructor(input: EraseInput, carried: CarriedState | undefined) {
     this.input = input;
+    this.scope = carried?.scope ?? input;
+    this.joined = carried?.joined ?? [];
+    this.extension = carried?.extension ?? null;
     this.verbs = [...(carried?.verbs ?? [])];
     this.takenVerbIds = [...(carried?.takenVerbIds ?? [])];
     this.toldEvents = [...(carried?.toldEvents ?? [])];
+    const scope = (): EraseInput => this.scope;
     this.room = {
-      input,
+      get input() {
+        return scope();
+      },
+      opened: input,
       draining: false,
       changed: () => {
         this.publish();
+      },
+      holdEnded: (connection, goesOn) => {
+        const reason = goesOn ? 'the hold came to its end' : 'the hold came to its end; still held';
+        this.record(goesOn ? 'release' : 'hold-expired', { requestedBy: 'lethe', reason }, connection, true);
       },
     };
     const states = carried?.lanes ?? input.connections.map((name) => newLane(name, input.known[name]?.length ?? 0));
@@ -112,9 +156,16 @@ class EraseUser {
     return CancellationScope.nonCancellable(async () => {
       this.publish();
       if (this.input.notify?.includes('overdue') === true) void this.wakeWhenDue();
-      await Promise.all(this.lanes.map((lane) => lane.run()));
+      for (const lane of this.lanes) this.go(lane);
+      // A request that joins may bring lanes along, and set those going again that have ended.
+      while (this.going.length > 0) await Promise.all(this.going.splice(0));
       return this.finish();
     });
+  }
+
+  private go(lane: LaneRunner): void {
+    // Also when a message sets it going, whose handler a cancelled workflow cancels.
+    if (!lane.running) this.going.push(CancellationScope.nonCancellable(() => lane.run()));
   }
 
   private async finish(): Promise<RequestStatus> {
@@ -144,6 +195,8 @@ class EraseUser {
       verbs: this.verbs,
       takenVerbIds: this.takenVerbIds,
       ...(this.input.notify === undefined ? {} : { toldEvents: this.toldEvents }),
+      ...(this.extension === null ? {} : { extension: this.extension }),
+      ...(this.joined.length === 0 ? {} : { joined: this.joined, scope: this.scope }),
     });
   }
 
@@ -166,6 +219,8 @@ class EraseUser {
         ]),
       ),
       verbs: [...this.verbs],
+      ...(this.extension === null ? {} : { extension: this.extension }),
+      ...(this.joined.length === 0 ? {} : { joined: this.joined }),
     };
     for (let probes = 0; ; probes += 1) {
       let answer: SealAnswer;
@@ -289,12 +344,35 @@ class EraseUser {
 
   private listen(): void {
     setHandler(statusQuery, () => this.status(true), { description: 'Where the request is, and why' });
+    setHandler(scopeQuery, () => this.scope, { description: 'What is erased; encoded' });
+    setHandler(EXTEND_UPDATE, (message) => this.extend(message), {
+      description: 'Take in another request of the same person; for clients',
+      validator: (message) => {
+        refuse(this.extendRefusal(message));
+      },
+    });
+    setHandler(EXTEND_SIGNAL, (message) => {
+      this.takeExtendSignal(message);
+    });
+    setHandler(POSTPONE_UPDATE, (message) => this.postpone(message), {
+      description: POSTPONE_DESCRIPTION,
+      validator: (message) => {
+        refuse(this.refusal('postpone', message));
+      },
+    });
+    setHandler(
+      POSTPONE_SIGNAL,
+      (message) => {
+        this.takeSignal('postpone', message);
+      },
+      { description: POSTPONE_DESCRIPTION },
+    );
     for (const verb of VERB_NAMES) {
       const description = VERB_DESCRIPTIONS[verb];
       setHandler(VERB_UPDATES[verb], (message) => this.take(verb, message), {
         description,
         validator: (message) => {
-          this.validate(verb, message);
+          refuse(this.refusal(verb, message));
         },
       });
       setHandler(
@@ -307,20 +385,22 @@ class EraseUser {
     }
   }
 
-  /** Synchronous on purpose: an async validator would let everything pass. */
-  private validate(verb: VerbName, input: unknown): void {
-    const refused = this.refusal(verb, input);
-    if (refused !== null) throw ApplicationFailure.nonRetryable(refused, 'Refused');
-  }
-
-  private refusal(verb: VerbName, input: unknown): string | null {
+  private refusal(verb: OperatorVerb, input: unknown): string | null {
     const message = parseOperatorMessage(input, verb);
     if (typeof message === 'string') return message;
+    if (this.quotes(message)) return `the message ${QUOTES_IDENTIFIER}`;
+    return this.inapplicable(verb, message);
+  }
+
+  /** @returns why a message that may be kept can't be followed, or null. */
+  private inapplicable(verb: OperatorVerb, message: OperatorMessage): string | null {
     if (this.taken(message)) return null;
     if (this.sealing) return 'the request has ended';
-    const { connection } = message;
+    if (verb === 'postpone') return postponeRefusal(message, this.postponable());
+    const { connection, until } = message;
+    if (until !== undefined && Date.parse(until) <= this.now()) return '"until" has passed';
     if (connection !== undefined && !this.lanes.some(({ state }) => state.connection === connection)) {
-      return `"connection" names none of: ${this.input.connections.join(', ')}`;
+      return `"connection" names none of: ${this.scope.connections.join(', ')}`;
     }
     const refusals = this.addressed(message).map((lane) => lane.refusal(verb, message));
     return refusals.includes(null) ? null : refusals.filter((text) => text !== null).join('; ');
@@ -337,15 +417,22 @@ class EraseUser {
   }
 
   /** A signal can't be answered: one that does not apply is recorded and otherwise ignored. */
-  private takeSignal(verb: VerbName, input: unknown): void {
+  private takeSignal(verb: OperatorVerb, input: unknown): void {
     const message = parseOperatorMessage(input, verb);
     if (typeof message === 'string') {
       this.record(verb, { requestedBy: 'unknown', reason: `ignored: ${message}` }, null, false);
       return;
     }
     if (this.taken(message)) return;
-    const refused = this.refusal(verb, message);
-    if (refused === null) this.take(verb, message);
+    // Earlier releases followed such signals, and their histories must go on as they were.
+    if (this.quotes(message) && patched('refuse-quoted-identifiers')) {
+      const ignored = { requestedBy: 'unknown', reason: `ignored: the message ${QUOTES_IDENTIFIER}` };
+      this.record(verb, ignored, message.connection ?? null, false);
+      return;
+    }
+    const refused = this.inapplicable(verb, message);
+    if (refused === null && verb === 'postpone') this.postpone(message);
+    else if (refused === null && verb !== 'postpone') this.take(verb, message);
     else
       this.record(
         verb,
@@ -353,6 +440,94 @@ class EraseUser {
         message.connection ?? null,
         false,
       );
+  }
+
+  /** P33. The connection's name is one of ours, or refused. */
+  private quotes({ requestedBy, reason }: OperatorMessage): boolean {
+    return quotesIdentifier(requestedBy, this.scope.subject) || quotesIdentifier(reason, this.scope.subject);
+  }
+
+  private now(): number {
+    return virtualAt(this.clock(), Date.now());
+  }
+
+  private postponable(): Parameters<typeof postponeRefusal>[1] {
+    const { deadlines } = this.input;
+    return { deadlines, extension: this.extension, dueAtMs: this.ownDueAtMs(), nowMs: this.now() };
+  }
+
+  private postpone(input: unknown): Receipt {
+    const message = parseOperatorMessage(input, 'postpone') as OperatorMessage;
+    const verb = 'postpone';
+    if (this.taken(message)) return { verb, connections: [], text: 'taken already' };
+    const toMs = this.input.deadlines?.extendedDueAtMs ?? this.input.dueAtMs;
+    const { requestedBy: by, reason, notifiedOn = '' } = message;
+    this.extension = { toMs, by, atMs: this.now(), notifiedOn };
+    const until = formatInstant(toMs);
+    this.record(
+      verb,
+      { ...message, reason: `${reason} (due ${until}; the person was told on ${notifiedOn})` },
+      null,
+      true,
+    );
+    this.publish();
+    const earlier =
+      this.dueAtMs() < toMs ? `; a request that joined is due ${formatInstant(this.dueAtMs())} all the same` : '';
+    return { verb, connections: [], text: `due ${until} now, once and for all${earlier}` };
+  }
+
+  /** Without what joined. */
+  private ownDueAtMs(): number {
+    return this.extension?.toMs ?? this.input.dueAtMs;
+  }
+
+  /** The earliest of all due dates. */
+  private dueAtMs(): number {
+    return Math.min(this.ownDueAtMs(), ...this.joined.map(({ dueAtMs }) => dueAtMs));
+  }
+
+  private extendRefusal(input: unknown): string | null {
+    const message = parseExtendMessage(input);
+    if (typeof message === 'string') return message;
+    if (this.sealing) return 'the request has ended';
+    if (quotesIdentifier(message.requestId, message.scope.subject)) return `"requestId" ${QUOTES_IDENTIFIER}`;
+    return extendRefusal(message, { scope: this.scope, joined: this.joined });
+  }
+
+  private takeExtendSignal(input: unknown): void {
+    const refused = this.extendRefusal(input);
+    if (refused === null) this.extend(input as ExtendMessage);
+    else this.record('extend', { requestedBy: 'unknown', reason: `ignored: ${refused}` }, null, false);
+  }
+
+  private extend({ requestId, receivedAtMs, dueAtMs, scope, scopeMemo }: ExtendMessage): ExtendReceipt {
+    const answer = (text: string): ExtendReceipt => ({ requestId, joined: this.input.requestId, text });
+    if (this.joined.some((other) => other.requestId === requestId)) return answer('has joined already');
+    const before = this.scope;
+    const { receivedAtMs: ownReceipt, dueAtMs: ownDue, requestId: ownId } = this.input;
+    // The same scope may be spelt otherwise; what was planned stands as it is.
+    if (scope.scopeDigest !== before.scopeDigest) {
+      this.scope = { ...scope, requestId: ownId, receivedAtMs: ownReceipt, dueAtMs: ownDue };
+      upsertMemo({ [SCOPE_MEMO]: scopeMemo });
+    }
+    this.joined = [...this.joined, { requestId, receivedAtMs, dueAtMs, joinedAtMs: this.now() }];
+    for (const lane of this.lanes) {
+      const { connection } = lane.state;
+      const more = (this.scope.known[connection]?.length ?? 0) - (before.known[connection]?.length ?? 0);
+      lane.join(Math.max(0, more));
+      this.go(lane);
+    }
+    const old = new Set(this.lanes.map(({ state }) => state.connection));
+    for (const name of this.scope.connections.filter((connection) => !old.has(connection))) {
+      const lane = new LaneRunner(this.room, newLane(name, this.scope.known[name]?.length ?? 0));
+      this.lanes.push(lane);
+      this.go(lane);
+    }
+    const kinds = [...new Set(this.scope.subject.map(({ kind }) => kind))].join(', ');
+    const text = `request ${requestId}, received ${formatInstant(receivedAtMs)}, joined; erased by ${kinds || 'given ids'} in ${this.scope.connections.join(', ')}`;
+    this.record('extend', { requestedBy: 'client', reason: text }, null, true);
+    this.publish();
+    return answer('plans and reads everything anew; what was submitted already cannot be recalled');
   }
 
   private addressed(message: OperatorMessage): readonly LaneRunner[] {
@@ -397,16 +572,34 @@ class EraseUser {
       for (const [name, lane] of Object.entries(connections)) connections[name] = { ...lane, attention };
     }
     const endedMs = this.endedAtMs;
+    const dueAtMs = this.dueAtMs();
+    const { deadlines } = this.input;
+    const { extension } = this;
+    const iso = (ms: number): string => new Date(ms).toISOString();
+    const endedAt = endedMs === null ? null : iso(endedMs);
     return {
       requestId: this.input.requestId,
       workflowId: workflowInfo().workflowId,
       // Without its record the request has not ended: somebody must make room for it.
       status:
         sealTrouble === null ? worstStatus(Object.values(connections).map(({ status }) => status)) : 'needs-operator',
-      overdue: (endedMs ?? virtualAt(this.clock(), now)) > this.input.dueAtMs,
+      overdue: (endedMs ?? virtualAt(this.clock(), now)) > dueAtMs,
       receivedAt: new Date(this.input.receivedAtMs).toISOString(),
-      dueAt: new Date(this.input.dueAtMs).toISOString(),
-      endedAt: endedMs === null ? null : new Date(endedMs).toISOString(),
+      dueAt: iso(dueAtMs),
+      law: deadlines?.law ?? null,
+      zone: deadlines?.zone ?? null,
+      confirmBy: deadlines?.confirmByMs == null ? null : iso(deadlines.confirmByMs),
+      extension:
+        extension === null
+          ? null
+          : { to: iso(extension.toMs), by: extension.by, at: iso(extension.atMs), notifiedOn: extension.notifiedOn },
+      joinedRequests: this.joined.map((other) => ({
+        requestId: other.requestId,
+        receivedAt: iso(other.receivedAtMs),
+        dueAt: iso(other.dueAtMs),
+      })),
+      ...riskOf({ connections, dueAt: iso(dueAtMs), endedAt, dryRun: this.input.dryRun }),
+      endedAt,
       dryRun: this.input.dryRun,
       simulated: this.clock() !== null,
       exceptions: this.lanes.flatMap(({ state }) =>
@@ -441,12 +634,16 @@ class EraseUser {
     const round = Math.max(0, ...lanes.map(([, lane]) => lane.round));
     const pairs = [
       { key: LetheStatus, value: status.status },
-      { key: LetheConnections, value: [...this.input.connections] },
+      { key: LetheConnections, value: [...this.scope.connections] },
       { key: LetheBlocked, value: blocked },
       { key: LetheRound, value: round },
       { key: LetheRemaining, value: remaining },
       { key: LetheNextCheckAt, value: next === undefined ? null : new Date(next) },
-      { key: LetheDueAt, value: new Date(this.input.dueAtMs) },
+      { key: LetheDueAt, value: new Date(this.dueAtMs()) },
+      // Runs of earlier releases have no estimate, and their histories no such attribute.
+      ...(this.lanes.some(({ state }) => state.earliestVerdictAtMs !== undefined)
+        ? [{ key: LetheAtRisk, value: status.atRisk }]
+        : []),
     ];
     const changed = pairs.filter(({ key, value }) => this.published.attributes.get(key.name) !== JSON.stringify(value));
     if (changed.length === 0) return;
@@ -455,10 +652,15 @@ class EraseUser {
   }
 }
 
+/** For validators, which are synchronous on purpose: an async one would let everything pass. */
+function refuse(why: string | null): void {
+  if (why !== null) throw ApplicationFailure.nonRetryable(why, 'Refused');
+}
+
 /** A Markdown list: the UI draws tables without gaps between the cells. */
 function details(status: RequestStatus, sealTrouble: string | null): string {
   const lines = [
-    `**${status.status}**, due ${formatInstant(Date.parse(status.dueAt))}${status.overdue ? ', overdue' : ''}`,
+    `**${status.status}**, due ${formatInstant(Date.parse(status.dueAt))}${status.overdue ? ', overdue' : status.atRisk ? ', at risk' : ''}`,
     // Without an empty line a Markdown list does not begin.
     '',
   ];

@@ -13,6 +13,8 @@ import {
   abandoned,
   begun,
   deleted,
+  holdExpired,
+  joinedBy,
   nextCommand,
   ordered,
   planned,
@@ -44,11 +46,16 @@ export const STEP_OPTIONS = {
 
 /** What the lanes of one request share. */
 export interface LaneRoom {
+  /** What is to be erased, with everything that joined. */
   readonly input: EraseInput;
+  /** What the request was started with: the record was opened so. */
+  readonly opened: EraseInput;
   /** Set when the run has grown long: every lane returns at its next safe point, and the run continues as new. */
   draining: boolean;
   /** Called after each change of a lane's state that others should see. */
   readonly changed: () => void;
+  /** Called when a hold has come to its end; for the record. */
+  readonly holdEnded: (connection: string, goesOn: boolean) => void;
 }
 
 /** Drives one lane: asks the state what to do next, does it, and puts the answer back into the state. */
@@ -58,19 +65,34 @@ export class LaneRunner {
   private scope: CancellationScope | null = null;
   /** Counts operator messages, so that a wait notices them. */
   private orders = 0;
+  /** Counts requests that joined: what a step began before the latest of them found is not theirs. */
+  private joins = 0;
 
   constructor(room: LaneRoom, state: LaneState) {
     this.room = room;
     this.state = state;
   }
 
-  /** Runs until the lane has ended, or until the run is to continue as new. */
+  /** Whether `run` is under way. */
+  running = false;
+
+  /** Runs until the lane has ended, or until the run is to continue as new. To be called once at a time. */
   async run(): Promise<void> {
+    this.running = true;
+    try {
+      await this.runOn();
+    } finally {
+      this.running = false;
+    }
+  }
+
+  private async runOn(): Promise<void> {
     for (;;) {
       if (workflowInfo().continueAsNewSuggested) this.room.draining = true;
       const command = nextCommand(this.state, Date.now());
       if (command.do === 'end' || this.room.draining) return;
-      if (command.do === 'wait') await this.wait(command.untilMs, command.summary);
+      if (command.do === 'expire') this.expire();
+      else if (command.do === 'wait') await this.wait(command.untilMs, command.summary);
       else await this.step(command.do);
     }
   }
@@ -88,6 +110,19 @@ export class LaneRunner {
     // A running activity stops before its next API call; see `Progress` in the store port.
     if (verb === 'hold' || verb === 'abandon') this.scope?.cancel();
     return text;
+  }
+
+  /** Another request joined: everything is planned and read anew. */
+  join(moreKnownIds: number): void {
+    this.state = joinedBy(this.state, moreKnownIds);
+    this.orders += 1;
+    this.joins += 1;
+    this.scope?.cancel();
+  }
+
+  private expire(): void {
+    this.state = holdExpired(this.state);
+    this.room.holdEnded(this.state.connection, this.state.heldSinceMs === null);
   }
 
   private async wait(untilMs: number | null, summary: string): Promise<void> {
@@ -120,8 +155,9 @@ export class LaneRunner {
 
   private async perform(command: 'resolve' | 'delete' | 'verify'): Promise<void> {
     const { state } = this;
-    const { input } = this.room;
+    const { input, opened } = this.room;
     const approved = state.approval == null ? {} : { approvedAtMost: state.approval.atMost };
+    const { joins } = this;
     const common = {
       requestId: input.requestId,
       connection: state.connection,
@@ -137,16 +173,19 @@ export class LaneRunner {
         acceptUnlabelled: input.acceptUnlabelled,
         expectAtMost: input.expectAtMost,
         receivedAtMs: input.receivedAtMs,
-        dueAtMs: input.dueAtMs,
+        dueAtMs: opened.dueAtMs,
         dryRun: input.dryRun,
         lostManifest: state.lostManifest,
         ...approved,
-        ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
-        scopeDigest: input.scopeDigest,
-        connections: input.connections,
+        ...(opened.requestedBy === undefined ? {} : { requestedBy: opened.requestedBy }),
+        scopeDigest: opened.scopeDigest,
+        connections: opened.connections,
         workflowId: workflowInfo().workflowId,
+        ...(opened.deadlines === undefined ? {} : { deadlines: opened.deadlines }),
+        ...(input === opened ? {} : { openedKinds: kindsOf(opened) }),
+        ...(state.joined === true && state.book !== null ? { previous: { book: state.book } } : {}),
       });
-      this.take(answer, (at) => planned(at, answer as Exclude<typeof answer, Trouble>, input.dryRun));
+      this.take(answer, joins, (at) => planned(at, answer as Exclude<typeof answer, Trouble>, input.dryRun));
       return;
     }
     if (state.book === null) throw new TypeError('a lane deletes and verifies only what a plan has sealed');
@@ -156,7 +195,7 @@ export class LaneRunner {
       const which = `batch ${formatCount(nextBatch + 1)}/${formatCount(batches.length)}`;
       const { deleteBatch } = activities(state.connection, `round ${round} · ${which} · ${size}`);
       const answer = await deleteBatch({ ...common, round, batch: nextBatch, book: state.book });
-      this.take(answer, (at) => deleted(at, answer as Exclude<typeof answer, Trouble>));
+      this.take(answer, joins, (at) => deleted(at, answer as Exclude<typeof answer, Trouble>));
       return;
     }
     const { verifyAbsence } = activities(
@@ -173,12 +212,12 @@ export class LaneRunner {
       dueAtMs: input.dueAtMs,
       ...approved,
     });
-    this.take(answer, (at) => verified(at, answer as Exclude<typeof answer, Trouble>, Math.random()));
+    this.take(answer, joins, (at) => verified(at, answer as Exclude<typeof answer, Trouble>, Math.random()));
   }
 
-  /** Puts an answer into the state, unless an operator ended the lane meanwhile. */
-  private take(answer: { readonly kind: string }, apply: (state: LaneState) => LaneState): void {
-    if (this.state.phase === 'ended') return;
+  /** Puts an answer into the state, unless an operator ended the lane, or another request joined it, meanwhile. */
+  private take(answer: { readonly kind: string }, joins: number, apply: (state: LaneState) => LaneState): void {
+    if (this.state.phase === 'ended' || this.joins !== joins) return;
     if (answer.kind === 'trouble') this.state = troubled(this.state, answer as Trouble, Math.random());
     else this.state = apply(this.state);
   }
@@ -190,6 +229,10 @@ export class LaneRunner {
     this.orders += 1;
     this.scope?.cancel();
   }
+}
+
+function kindsOf({ subject }: EraseInput): readonly string[] {
+  return [...new Set(subject.map(({ kind }) => kind))];
 }
 
 function activities(connection: string, summary: string): LaneActivities {

@@ -1,4 +1,6 @@
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { ExtendMessage, ExtendReceipt } from '../erasure/extend.ts';
+import type { EraseInput } from '../erasure/request.ts';
 import type { RequestStatus } from '../erasure/status.ts';
 import type { OperatorMessage, Receipt } from '../erasure/verbs.ts';
 
@@ -14,6 +16,18 @@ export const VERB_UPDATES = {
   abandon: defineUpdate<Receipt, [OperatorMessage]>('abandon'),
   approve: defineUpdate<Receipt, [OperatorMessage]>('approve'),
 } as const;
+
+/** `postpone` concerns the request as a whole; an update and a signal as the others are. */
+export const POSTPONE_UPDATE = defineUpdate<Receipt, [OperatorMessage]>('postpone');
+export const POSTPONE_SIGNAL = defineSignal<[OperatorMessage]>('postpone');
+
+/** Another request of the same person joins this one; see `ExtendMessage`. */
+export const EXTEND_UPDATE = defineUpdate<ExtendReceipt, [ExtendMessage]>('extend');
+/** As `EXTEND_UPDATE`, for times without a worker. */
+export const EXTEND_SIGNAL = defineSignal<[ExtendMessage]>('extend');
+
+/** What is erased, with everything that joined. Names the person: only for clients, which encode and decode. */
+export const scopeQuery = defineQuery<EraseInput>('scope');
 
 /** See `VERB_UPDATES`. */
 export const VERB_SIGNALS = {

@@ -1,0 +1,172 @@
+import { describe, expect, test } from '@jest/globals';
+import { continued } from '../src/activities/resolve-ids.ts';
+import { bookSchema, traceLedger, givenLedger, copyLedger, type Book, type BookEntry } from '../src/erasure/book.ts';
+import {
+  contains,
+  extendRefusal,
+  parseExtendMessage,
+  union,
+  type ExtendMessage,
+  type JoinedRequest,
+} from '../src/erasure/extend.ts';
+import { imbalances } from '../src/erasure/ledger.ts';
+import type { EraseInput } from '../src/erasure/request.ts';
+
+const FIRST: EraseInput = {
+  requestId: 'first',
+  subject: [{ kind: 'user_id', value: 'u_4242' }],
+  known: { one: ['a', 'a'] },
+  acceptUnlabelled: 0,
+  connections: ['one'],
+  receivedAtMs: 1,
+  dueAtMs: 2,
+  expectAtMost: null,
+  dryRun: false,
+  scopeDigest: 'd1',
+};
+const BOTH: EraseInput = {
+  ...FIRST,
+  subject: [...FIRST.subject, { kind: 'email', value: 'ann@example.org' }],
+  known: { one: ['a', 'a', 'b'], two: ['c'] },
+  connections: ['one', 'two'],
+  scopeDigest: 'd2',
+};
+const MESSAGE: ExtendMessage = {
+  requestId: 'second',
+  receivedAtMs: 3,
+  dueAtMs: 4,
+  baseDigest: 'd1',
+  scope: BOTH,
+  scopeMemo: { requestId: 'first' },
+};
+const JOINED: JoinedRequest = { requestId: 'second', receivedAtMs: 3, dueAtMs: 4, joinedAtMs: 5 };
+
+describe('P24: a request that joins', () => {
+  const at = { scope: FIRST, joined: [] };
+
+  test('is taken when it holds all that is erased already, and when it was taken before', () => {
+    expect(parseExtendMessage(MESSAGE)).toBe(MESSAGE);
+    expect(extendRefusal(MESSAGE, at)).toBeNull();
+    expect(extendRefusal({ ...MESSAGE, baseDigest: 'old' }, { scope: BOTH, joined: [JOINED] })).toBeNull();
+    // The same scope in other spellings.
+    expect(extendRefusal({ ...MESSAGE, scope: { ...FIRST, known: { one: ['A'] } } }, at)).toBeNull();
+  });
+
+  test.each<readonly [string, Partial<ExtendMessage>, RegExp]>([
+    ['of another scope than the one it was made for', { baseDigest: 'd0' }, /changed meanwhile/],
+    ['that leaves an identifier out', { scope: { ...BOTH, subject: BOTH.subject.slice(1) } }, /must hold everything/],
+    ['that leaves a known id out', { scope: { ...BOTH, known: { one: ['b'] } } }, /must hold everything/],
+    ['that leaves a connection out', { scope: { ...BOTH, connections: ['two'] } }, /must hold everything/],
+    ['that is a plan', { scope: { ...BOTH, dryRun: true } }, /takes in no other/],
+    ['of the request itself', { requestId: 'first' }, /cannot join itself/],
+  ])('is refused: one %s', (_what, change, why) => {
+    expect(extendRefusal({ ...MESSAGE, ...change }, at)).toMatch(why);
+  });
+
+  test('is refused by a plan, and when very many have joined', () => {
+    expect(extendRefusal(MESSAGE, { ...at, scope: { ...FIRST, dryRun: true } })).toMatch(/takes in no other/);
+    const joined = Array.from({ length: 100 }, (_, index) => ({ ...JOINED, requestId: `r-${index}` }));
+    expect(extendRefusal(MESSAGE, { ...at, joined })).toMatch(/100 requests/);
+  });
+
+  test.each<readonly [string, unknown]>([
+    ['nothing', undefined],
+    ['a list', [MESSAGE]],
+    ['an id with a slash', { ...MESSAGE, requestId: 'a/b' }],
+    ['no receipt', { ...MESSAGE, receivedAtMs: 'now' }],
+    ['no scope', { ...MESSAGE, scope: null }],
+    ['an identifier without a value', { ...MESSAGE, scope: { ...BOTH, subject: [{ kind: 'email' }] } }],
+    ['known ids that are none', { ...MESSAGE, scope: { ...BOTH, known: { one: [1] } } }],
+    ['no memo', { ...MESSAGE, scopeMemo: undefined }],
+  ])('P31: nonsense is refused without a value: %s', (_what, input) => {
+    const problem = parseExtendMessage(input);
+    expect(typeof problem).toBe('string');
+    expect(problem).not.toContain('u_4242');
+  });
+
+  test('scopes are compared and united by what they name', () => {
+    expect(contains(BOTH, FIRST)).toBe(true);
+    expect(contains(FIRST, BOTH)).toBe(false);
+    expect(union(['a', 'b', 'a'], ['b', 'c'], (one) => one)).toEqual(['a', 'b', 'a', 'c']);
+  });
+});
+
+describe('P24: a plan that goes on from an earlier one', () => {
+  const entry = (traceId: string, more: Partial<BookEntry> = {}): BookEntry => ({
+    projectId: 'p',
+    traceId,
+    state: 'pending',
+    via: 'person',
+    runs: 1,
+    rowIds: [],
+    startMs: 0,
+    sentMs: null,
+    ...more,
+  });
+  const book = (entries: readonly BookEntry[], more: Partial<Book> = {}): Book =>
+    bookSchema.parse({
+      format: 1,
+      mergedRound: 0,
+      limit: 10,
+      projects: [{ id: 'p', name: 'p' }],
+      lost: 0,
+      baselineKinds: [],
+      entries,
+      known: [],
+      copies: [],
+      outOfReach: 0,
+      notExamined: [],
+      controlsAtPlan: 2,
+      silentProjects: 0,
+      unprovenKinds: [],
+      finders: 2,
+      noControl: false,
+      batches: [],
+      ...more,
+    });
+
+  test('forgets nothing that was sent, reads again what was proven, and keeps no longer what now is the person’s', () => {
+    const before = book(
+      [
+        entry('sent', { sentMs: 7 }),
+        entry('survived', { state: 'survived', sentMs: 7 }),
+        entry('proven', { state: 'verifiedAbsent', sentMs: 7 }),
+        entry('never there', { state: 'goneBeforeSubmit' }),
+        entry('shared', { state: 'shared' }),
+        entry('still shared', { state: 'shared' }),
+        entry('unclear', { state: 'inconclusive', sentMs: 7 }),
+      ],
+      {
+        mergedRound: 3,
+        known: [{ id: 'k', state: 'resolved', kind: null, foreign: false }],
+        copies: [{ kind: 'x', id: '1', traceId: 'proven', state: 'erased' }],
+      },
+    );
+    const now = book(
+      [
+        entry('sent'),
+        entry('survived'),
+        entry('shared', { via: 'known' }),
+        entry('still shared', { state: 'shared' }),
+        entry('of the alias'),
+      ],
+      { known: [{ id: 'k', state: 'neverMatched', kind: null, foreign: false }] },
+    );
+    const merged = continued(before, now);
+    expect(Object.fromEntries(merged.entries.map(({ traceId, state, sentMs }) => [traceId, [state, sentMs]]))).toEqual({
+      sent: ['pending', 7],
+      survived: ['survived', 7],
+      proven: ['pending', 7],
+      'never there': ['goneBeforeSubmit', null],
+      shared: ['pending', null],
+      'still shared': ['shared', null],
+      unclear: ['pending', 7],
+      'of the alias': ['pending', null],
+    });
+    expect(merged).toMatchObject({ mergedRound: 3, known: [{ id: 'k', state: 'resolved' }] });
+    expect(merged.copies).toMatchObject([{ id: '1', state: 'inconclusive' }]);
+    expect(imbalances({ given: givenLedger(merged), traces: traceLedger(merged), copies: copyLedger(merged) })).toEqual(
+      [],
+    );
+  });
+});
