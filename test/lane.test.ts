@@ -46,8 +46,8 @@ const SETTLED = Date.parse('2026-12-01T00:00:00Z');
 const NAME = 'prod';
 
 function figures(states: Partial<TraceLedger> = {}, given: Partial<GivenLedger> = {}): LaneFigures {
-  const sum = (counts: Readonly<Record<string, number>>) =>
-    Object.values(counts).reduce((all, count) => all + count, 0);
+  const sum = (counts: Readonly<Record<string, number | undefined>>) =>
+    Object.values(counts).reduce<number>((all, count) => all + (count ?? 0), 0);
   return {
     given: { ...EMPTY_GIVEN, ...given, total: sum(given) },
     traces: { ...EMPTY_TRACES, ...states, matched: sum(states) },

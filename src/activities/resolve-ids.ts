@@ -9,6 +9,8 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
+import type { Include } from '../erasure/include.ts';
+import { askReason, erasedBy, isNewActivity, withIncluded } from '../erasure/linked.ts';
 import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
@@ -20,11 +22,13 @@ import {
   recordedRead,
   recordedWindow,
 } from '../evidence/record.ts';
-import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
+import type { Copy, CopyTrait, Project, Row, TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, figuresOf, nextLook } from './figures.ts';
-import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
+import { Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
+import { expandThreads, isUnclear, threadsOf, type Expansion } from './threads.ts';
+import { wholeTraces } from './whole.ts';
 
 /**
  * More values of the primary kind than this behind identifiers of other kinds: they may name several people, and only
@@ -40,7 +44,8 @@ export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<Resolve
   return runStep(deps, input, { step: 'resolve', round: 0, batch: null }, async (run) => {
     await openRecord(deps, input);
     try {
-      return await resolve(deps, input, run);
+      const { book } = input;
+      return book === undefined ? await resolve(deps, input, run) : await approved(deps, { ...input, book }, run);
     } catch (error) {
       // A plan needs no proof of absence, but one made from blind reads would be a plan for nobody.
       if (error instanceof Inconclusive) throw new StepTrouble('contract-broken', error.message);
@@ -84,17 +89,27 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const found = await findByEveryFinder(deps, reader);
   const known = await sortKnownIds(deps, reader, input, projects);
   const candidates = new Map([...found.traces, ...known.traces]);
-  const whole = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
+  const read = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
+  const ownRows = [...read.values()].filter((rows) => ['subject', 'mixed'].includes(reader.owner(rows))).flat();
+  const expansion = await expandThreads(deps, reader, threadsOf(deps, ownRows), { known: read, proof: 'own' });
+  const whole = new Map([...read, ...expansion.whole]);
+  const cutoffMs = input.receivedAtMs + deps.policy.graceMs;
+  const erased = erasedBy(deps.policy);
   const entries = classify(reader, candidates, whole, {
     foundByPerson: found.traces,
     consent: input.acceptUnlabelled,
     keepRows: store.traits.deletesBy === 'row',
+    expansion,
+    cutoffMs,
+    erased,
   });
   const knownIds = known.ids.map((id) => ({
     ...id.known,
     foreign: id.traces.some((trace) => entries.foreign.has(entryKey(trace))),
   }));
-  const ours = entries.book.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  const ours = entries.book.flatMap(({ projectId, traceId, state }) =>
+    state === 'newActivity' ? [] : [{ projectId, traceId }],
+  );
   const copies = await store.copies(
     ours,
     ours.flatMap((trace) => whole.get(entryKey(trace)) ?? []),
@@ -105,7 +120,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const enoughControls = reader.controls.length >= LEAST_CONTROLS;
   const most = input.expectAtMost ?? deps.policy.refuseAbove;
   const examined = store.traits.copyMap.filter((copy) => !copy.examined).map((copy) => copy.kind);
-  const draft: Book = {
+  const planned: Book = {
     format: 1,
     mergedRound: 0,
     limit: most,
@@ -123,14 +138,23 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     unprovenKinds: [...reader.unprovenKinds([...found.kinds])],
     finders: found.finders,
     noControl: false,
-    batches: [],
+    cutoffMs,
+    threads: [...expansion.threads],
+    othersInThreads: expansion.others,
+    threadsMissed: expansion.missed,
+    erasedByPolicy: erased,
+    included: erased,
+    batches: batchesOf(entries.book, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete),
   };
-  const batches = batchesOf(draft.entries, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete);
+  const draft =
+    input.include === undefined ? planned : withIncluded(planned, input.include, store.traits.mostIdsPerDelete);
+  const { batches } = draft;
   // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
   const nothingFound = batches.length === 0;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
   const figures = figuresOf(deps, book, searched);
-  const stop = stopReason(deps, book, found.people, most);
+  const ask = input.include === undefined ? askReason(book, deps.policy) : null;
+  const stop = stopReason(deps, book, found.people, draft.limit) ?? ask;
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
   const answer: ResolveAnswer = {
@@ -166,10 +190,55 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     batches: [...answer.batches],
     stop,
     policy: answer.policy,
+    cutoff: recordedInstant(cutoffMs),
+    threads: {
+      searched: expansion.threads.length,
+      shared: expansion.threads.filter(({ shared }) => shared).length,
+      ofOthers: expansion.others,
+      missed: expansion.missed,
+    },
     limits: [...store.traits.limits],
     accepted: [...deps.accept],
   });
   return answer;
+}
+
+/** The plan that an operator approved, sealed anew with the traces that the approval includes. Nothing is searched. */
+async function approved(
+  deps: LaneDeps,
+  input: ResolveInput & Required<Pick<ResolveInput, 'book'>>,
+  run: StepRun,
+): Promise<ResolveAnswer> {
+  const nowMs = virtualNow(deps.clock);
+  const before = await deps.vault.get(input.requestId, input.book, bookSchema);
+  const { mostIdsPerDelete, rhythm } = deps.store.traits;
+  const book = withIncluded(before, input.include ?? [], mostIdsPerDelete);
+  const { searched } = searchTerms(deps, input.subject);
+  const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
+  const figures = figuresOf(deps, book, searched);
+  const batches = book.batches.map((batch) => batch.length);
+  await run.note('approved-plan', {
+    kind: 'approved-plan',
+    at: recordedInstant(nowMs),
+    include: [...(input.include ?? [])],
+    ...recordedFigures(figures),
+    manifestDigest: ref.digest,
+    batches: [...batches],
+  });
+  return {
+    kind: 'planned',
+    atMs: nowMs,
+    clock: deps.clock,
+    policy: { cleanReads: deps.policy.cleanReads, flagAfterRounds: deps.policy.flagAfterRounds },
+    searched,
+    book: ref,
+    batches,
+    stop: null,
+    nextCheckAtMs: nextLook(deps, input.requestId, nowMs + rhythm.settleMs),
+    // What the plan read may be long ago.
+    cleanReads: 0,
+    ...figures,
+  };
 }
 
 interface Found {
@@ -274,28 +343,6 @@ async function sortKnownIds(
   return { ids, traces };
 }
 
-/**
- * Every run of the traces that any route shows, so that nobody on another run of the same trace is overlooked (P17):
- * two generations of an interface may be weeks apart.
- */
-export async function wholeTraces(
-  deps: LaneDeps,
-  reader: Reader,
-  traces: readonly TraceRef[],
-  runsThere = 0,
-): Promise<ReadonlyMap<string, readonly Row[]>> {
-  const whole = new Map<string, Row[]>();
-  let routes = 0;
-  for (const route of deps.store.lookups) {
-    const rows = await reader.lookup(route, traces, runsThere);
-    if (rows === null) continue;
-    routes += 1;
-    groupByTrace(rows, whole);
-  }
-  if (routes === 0) throw new Inconclusive('no route for reading traces by id is left');
-  return whole;
-}
-
 /** The store's ids of rows, each once. */
 export function rowIdsOf(rows: readonly Row[]): string[] {
   return [...new Set(rows.map(({ runId }) => runId))];
@@ -311,32 +358,51 @@ export function classify(
     readonly consent: number;
     /** Whether the store deletes by rows, so that their ids must be kept. */
     readonly keepRows: boolean;
+    /** What stands in the person's conversations (P12). */
+    readonly expansion: Expansion;
+    /** What started later is new activity (P21); undefined: nothing is. */
+    readonly cutoffMs: number | undefined;
+    /** What the policy erases along. */
+    readonly erased: readonly Include[];
   },
 ): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
+  const { expansion, cutoffMs, erased } = options;
   const book: BookEntry[] = [];
   const foreign = new Set<string>();
   const unlabelled: BookEntry[] = [];
-  for (const [key, trace] of candidates) {
+  for (const [key, trace] of new Map([...expansion.traces, ...candidates])) {
     const rows = whole.get(key) ?? [];
+    const inThread = expansion.traces.has(key);
     const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
     const entry: BookEntry = {
       ...trace,
       state: 'pending',
-      via: options.foundByPerson.has(key) ? 'person' : 'known',
+      via: options.foundByPerson.has(key) ? 'person' : candidates.has(key) ? 'known' : 'thread',
       runs: new Set(rows.map(({ runId }) => runId)).size,
       rowIds: options.keepRows ? rowIdsOf(rows) : [],
       startMs: starts.length === 0 ? null : Math.min(...starts),
       sentMs: null,
     };
     const owner = reader.owner(rows);
-    if (owner === 'mixed') book.push({ ...entry, state: 'shared' });
-    else if (entry.via === 'person' || owner === 'subject') book.push(entry);
-    else if (owner === 'others') foreign.add(key);
-    else unlabelled.push(entry);
+    // Whoever names a trace asks for it, whenever it began.
+    const late = entry.via !== 'known' && isNewActivity(entry.startMs, cutoffMs);
+    const person: BookEntry = owner === 'subject' && entry.via === 'thread' ? { ...entry, via: 'person' } : entry;
+    if (owner === 'others' && entry.via !== 'person') foreign.add(key);
+    else if (late) book.push({ ...person, state: 'newActivity' });
+    else if (owner === 'mixed') book.push(erased.includes('shared') ? entry : { ...entry, state: 'shared' });
+    else if (entry.via === 'person' || owner === 'subject') book.push(person);
+    else if (!inThread) unlabelled.push(entry);
+    else {
+      const sharedThread = isUnclear(rows, expansion.threads);
+      const kept: BookEntry = { ...entry, state: 'linked', ...(sharedThread ? { sharedThread } : {}) };
+      if (erased.includes('linked') && !sharedThread) book.push(entry);
+      else if (entry.via === 'thread') book.push(kept);
+      else unlabelled.push(kept);
+    }
   }
   // Consent is for a number of traces, and covers all of them or none: nobody picked which.
   const covered = unlabelled.length <= options.consent;
-  for (const entry of unlabelled) book.push(covered ? entry : { ...entry, state: 'linked' });
+  for (const entry of unlabelled) book.push({ ...entry, state: covered ? 'pending' : 'linked' });
   return { book, foreign };
 }
 

@@ -10,6 +10,7 @@ import {
   type BookEntry,
 } from '../erasure/book.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import { isNewActivity } from '../erasure/linked.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
@@ -23,9 +24,11 @@ import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, deltasAmong, figuresOf, nextLook } from './figures.ts';
-import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
-import { classify, newCopies, placesOf, rowIdsOf, wholeTraces } from './resolve-ids.ts';
+import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
+import { classify, newCopies, placesOf, rowIdsOf } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
+import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
+import { wholeTraces } from './whole.ts';
 
 /**
  * Reads back whether the person's traces are gone: by id over the manifest and by person from scratch, through every
@@ -109,7 +112,9 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const strayed = await strayedTraces(deps, reader, readable, present);
 
   const kept = new Set(
-    book.entries.filter(({ state }) => state === 'shared' || state === 'linked').map((entry) => entryKey(entry)),
+    book.entries
+      .filter(({ state }) => ['shared', 'linked', 'newActivity'].includes(state))
+      .map((entry) => entryKey(entry)),
   );
   const found = new Map<string, TraceKey>();
   const foundRows = new Map<string, Row[]>();
@@ -138,6 +143,12 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const missing = [...known.traces.values()].filter((trace) => !present.has(entryKey(trace)));
   groupByTrace([...(await wholeTraces(deps, reader, missing)).values()].flat(), present);
 
+  const old = new Set(book.entries.map(entryKey));
+  const fresh = new Map([...found].filter(([key]) => !old.has(key)));
+  const isThere = open.some((entry) => present.has(entryKey(entry)));
+  const expansion = await followThreads(deps, reader, book, { fresh, present, isThere });
+  groupByTrace([...expansion.whole.values()].flat(), present);
+
   const settled = input.settledAtMs === null || nowMs >= input.settledAtMs;
   const lostKeys = new Set(lost.map(entryKey));
   const entries = book.entries.map((entry) =>
@@ -146,11 +157,15 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
       settled,
       lost: lostKeys.has(entryKey(entry)),
       keepRows: store.traits.deletesBy === 'row',
+      cutoffMs: book.cutoffMs,
+      sharedIncluded: (book.included ?? []).includes('shared'),
     }),
   );
-  const old = new Set(entries.map(entryKey));
-  const fresh = new Map([...found].filter(([key]) => !old.has(key)));
+  const strangers = new Map([...expansion.traces].filter(([key]) => !old.has(key)));
   const newcomers = classify(reader, fresh, present, {
+    expansion: { ...expansion, traces: strangers },
+    cutoffMs: book.cutoffMs,
+    erased: book.erasedByPolicy ?? [],
     foundByPerson: withoutKnown(withoutKnown(fresh, known.traces), notByPerson),
     // Consent was given for what the plan showed.
     consent: 0,
@@ -159,6 +174,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const next: Book = {
     ...(await withCopiesOf(deps, scene, newcomers.book, present)),
     entries: [...entries, ...newcomers.book],
+    ...threadsAfter(book, expansion),
     known: known.ids
       .map((id) => ({ ...id, foreign: id.foreign || id.keys.some((key) => newcomers.foreign.has(key)) }))
       .map(({ keys: _keys, ...id }) => id),
@@ -205,7 +221,9 @@ async function withCopiesOf(
   const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
   const loose = newCopies(deps, reader.looseCopies().filter(isNew));
   if (newcomers.length === 0) return loose.length === 0 ? book : { ...book, copies: [...book.copies, ...loose] };
-  const traces = newcomers.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  const traces = newcomers.flatMap(({ projectId, traceId, state }) =>
+    state === 'newActivity' ? [] : [{ projectId, traceId }],
+  );
   const rows = traces.flatMap((trace) => present.get(entryKey(trace)) ?? []);
   const found = await deps.store.copies(traces, rows, run.progress);
   reader.reports.push(...found.reports);
@@ -229,8 +247,11 @@ function entryAfterRead(
     readonly settled: boolean;
     readonly lost: boolean;
     readonly keepRows: boolean;
+    readonly cutoffMs: number | undefined;
+    readonly sharedIncluded: boolean;
   },
 ): BookEntry {
+  if (entry.state === 'newActivity') return notNewAfterAll(reader, entry, read);
   if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
   if (read.lost) return { ...entry, state: 'inconclusive' };
   if (read.rows === undefined) {
@@ -238,9 +259,85 @@ function entryAfterRead(
   }
   const owner = reader.owner(read.rows);
   // What now carries only others, or others too, is theirs and no survivor (P14).
-  if (owner === 'others' || owner === 'mixed') return { ...entry, state: 'shared' };
+  if (owner === 'others' || (owner === 'mixed' && !read.sharedIncluded)) return { ...entry, state: 'shared' };
   const rowIds = read.keepRows ? [...new Set([...entry.rowIds, ...rowIdsOf(read.rows)])] : entry.rowIds;
   return { ...entry, rowIds, state: entry.sentMs !== null && read.settled ? 'survived' : 'pending' };
+}
+
+/** New activity whose beginning was written late: it began before the cut-off, and is the request's. */
+function notNewAfterAll(
+  reader: Reader,
+  entry: BookEntry,
+  {
+    rows = [],
+    cutoffMs,
+    keepRows,
+  }: { readonly rows: readonly Row[] | undefined } & Pick<
+    Parameters<typeof entryAfterRead>[2],
+    'cutoffMs' | 'keepRows'
+  >,
+): BookEntry {
+  const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
+  if (starts.length === 0 || isNewActivity(Math.min(...starts), cutoffMs)) return entry;
+  const owner = reader.owner(rows);
+  if (owner === 'subject') {
+    return {
+      ...entry,
+      state: 'pending',
+      startMs: Math.min(...starts),
+      rowIds: keepRows ? rowIdsOf(rows) : entry.rowIds,
+    };
+  }
+  return { ...entry, state: owner === 'nobody' ? 'linked' : 'shared' };
+}
+
+/**
+ * Follows the conversations again: those of newcomers, whose traces prove the search; and once nothing of the person is
+ * readable any more, those of the plan, since what is written late may not name anybody.
+ */
+async function followThreads(
+  deps: LaneDeps,
+  reader: Reader,
+  book: Book,
+  now: {
+    readonly fresh: ReadonlyMap<string, TraceKey>;
+    readonly present: ReadonlyMap<string, readonly Row[]>;
+    /** Whether any trace that must go is readable: the read is not clean anyway. */
+    readonly isThere: boolean;
+  },
+): Promise<Expansion> {
+  const { fresh, present, isThere } = now;
+  const rowsOf = (key: string): readonly Row[] => present.get(key) ?? [];
+  const newRows = [...fresh.keys()].map(rowsOf).filter((rows) => ['subject', 'mixed'].includes(reader.owner(rows)));
+  const known = new Set((book.threads ?? []).map(threadKey));
+  const own = threadsOf(deps, newRows.flat()).filter((thread) => !known.has(threadKey(thread)));
+  if (own.length > 0) return expandThreads(deps, reader, own, { known: present, proof: 'own' });
+  if (isThere || fresh.size > 0) return NOTHING_EXPANDED;
+  const threads = (book.threads ?? []).map(({ projectId, key, text }) => ({ projectId, key, text }));
+  return expandThreads(deps, reader, reader.inScope(threads), { known: present, proof: 'controls' });
+}
+
+/** What the book says of conversations after these were looked at. */
+function threadsAfter(
+  book: Book,
+  { threads, others, missed }: Expansion,
+): Pick<Book, 'threads' | 'othersInThreads' | 'threadsMissed'> {
+  if (threads.length === 0) return {};
+  const looked = new Set(threads.map(threadKey));
+  const before = book.threads ?? [];
+  const isAgain = before.some((thread) => looked.has(threadKey(thread)));
+  return {
+    // Of those that hold other people only the person's part has gone, so a conversation stays shared.
+    threads: [
+      ...before.filter((thread) => !looked.has(threadKey(thread))),
+      ...threads.map((thread) => ({
+        ...thread,
+        shared: thread.shared || before.some((old) => old.shared && threadKey(old) === threadKey(thread)),
+      })),
+    ],
+    othersInThreads: Math.max(book.othersInThreads ?? 0, isAgain ? others : (book.othersInThreads ?? 0) + others),
+    threadsMissed: Math.max(book.threadsMissed ?? 0, isAgain ? missed : (book.threadsMissed ?? 0) + missed),
+  };
 }
 
 function judge(

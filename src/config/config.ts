@@ -4,6 +4,8 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import type { KindRule } from '../activities/deps.ts';
 import type { Clock } from '../erasure/clock.ts';
+import { KEPT_POLICIES, type KeptPolicy } from '../erasure/include.ts';
+import { durationSchema } from '../stores/connection.ts';
 import { connectionSchema } from '../stores/registry.ts';
 import { deriveKeys, KeyError, type KeySecrets } from '../vault/keys.ts';
 import { parseDuePeriod, type DuePeriod } from './due.ts';
@@ -22,6 +24,8 @@ const connectionName = z
     'a connection name must be lower-case letters, digits, dots, dashes or underscores',
   );
 
+const keptSchema = z.enum(KEPT_POLICIES, 'must be keep, ask or erase').default('keep');
+
 const policySchema = z.strictObject({
   /** Counted clean reads, a settle time apart, before a lane may say `verified`. Default and least: 2. */
   cleanReads: z.int().min(2).max(10).default(2),
@@ -34,8 +38,18 @@ const policySchema = z.strictObject({
     .default('1 month'),
   /** Nothing is deleted without an operator's word when a lane finds more traces than this. Default: 10000. */
   refuseAbove: z.int().min(1).default(10_000),
-  /** What happens to traces that carry several people. Only `keep`: they are kept and reported. */
-  sharedTraces: z.literal('keep', 'must be "keep": shared traces are kept and reported').default('keep'),
+  /**
+   * What happens to traces that carry several people: `keep` reports them, `ask` waits for an operator before anything is
+   * deleted, `erase` erases them for all who are in them. Default: keep.
+   */
+  sharedTraces: keptSchema,
+  /**
+   * What happens to traces of the person's conversations that carry nobody's identifier; as above. `erase` leaves those
+   * alone whose conversation holds other people. Default: keep.
+   */
+  linkedTraces: keptSchema,
+  /** What starts later than so long after the receipt is new activity: reported, and not erased. Default: 1 h. */
+  grace: durationSchema.prefault('1 h'),
   /** People expected to wait for the same window at once; spreads their wake-ups. Default: 200. */
   expectedPeople: z.int().min(1).default(200),
 });
@@ -93,7 +107,10 @@ export interface LetheConfig {
     readonly flagAfterRounds: number;
     readonly due: DuePeriod;
     readonly refuseAbove: number;
-    readonly sharedTraces: 'keep';
+    readonly sharedTraces: KeptPolicy;
+    readonly linkedTraces: KeptPolicy;
+    /** Milliseconds. */
+    readonly grace: number;
     readonly expectedPeople: number;
   };
   /** Primary first. */

@@ -219,7 +219,12 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   const left = answer.batches.reduce((sum, count) => sum + count, 0);
   let flag: Flag | null = null;
   if (newcomerRounds >= most) {
-    flag = raised(lane, 'new-traces', 'a source still writes traces of this person; stop it', answer.atMs);
+    flag = raised(
+      lane,
+      'new-traces',
+      'source still writing: traces of this person keep arriving; stop it',
+      answer.atMs,
+    );
   } else if (round > most) {
     const text = `${formatTraces(left)} still readable after ${lane.round} rounds; submitted again each round; ask the store's support`;
     flag = raised(lane, 'survivors', text, answer.atMs);
@@ -418,7 +423,7 @@ export function connectionStatus(lane: LaneState, realNowMs: number): Connection
         : { reason: attention.reason, since: new Date(attention.sinceMs).toISOString(), next: attention.next },
     searched: Object.fromEntries(Object.entries(lane.searched).map(([kind, keys]) => [kind, [...keys]])),
     given,
-    traces,
+    traces: { ...traces, newActivity: traces.newActivity ?? 0 },
     copies: { ...copies, notExamined: [...copies.notExamined] },
     cleanReads: lane.cleanReads,
     cleanReadsWanted: lane.policy?.cleanReads ?? 2,

@@ -1,5 +1,6 @@
 import type { Clock } from './clock.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
+import type { Include } from './include.ts';
 import type { LaneException, Verdict } from './outcome.ts';
 import type { Identifier } from './request.ts';
 
@@ -76,6 +77,10 @@ export interface ResolveInput extends StepInput {
   /** All connections of the request, for the record. */
   readonly connections: readonly string[];
   readonly workflowId: string;
+  /** Set by an approval that includes traces which the plan kept; see `withIncluded`. Absent: the policy decides. */
+  readonly include?: readonly Include[];
+  /** The plan that was approved: it is sealed anew with what is included, and nothing is searched. Absent: plan afresh. */
+  readonly book?: BlobRef;
 }
 
 export interface ResolveAnswer extends LaneFigures {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
+import { INCLUDES } from '../erasure/include.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
 import type { LaneFigures, RecordedVerb } from '../erasure/steps.ts';
@@ -111,6 +112,7 @@ const figuresShape = {
     shared: count,
     linked: count,
     inconclusive: count,
+    newActivity: count.optional(),
     abandoned: count,
   }),
   copies: z.strictObject({
@@ -160,10 +162,29 @@ const planEntrySchema = z
     /** Why nothing may be deleted before a person has looked; null: nothing stands against it. */
     stop: text.nullable(),
     policy: z.strictObject({ cleanReads: count, flagAfterRounds: count }),
+    /** What started later is new activity (P21). */
+    cutoff: instant.nullable().optional(),
+    /** Conversations of the person's traces that were searched: their number, and what stands in them (P12). */
+    threads: z.strictObject({ searched: count, shared: count, ofOthers: count, missed: count }).optional(),
     /** What this store's interface can't show, from the connector. */
     limits: z.array(text),
     /** Limits the controller accepted beforehand (P1). */
     accepted: z.array(z.string()),
+  })
+  .superRefine(refuseImbalance);
+
+/** A plan that an operator approved: with what it includes of the traces that the plan had kept. */
+const approvedPlanEntrySchema = z
+  .strictObject({
+    kind: z.literal('approved-plan'),
+    at: instant,
+    /** Kinds of kept traces that are erased along. */
+    include: z.array(z.enum(INCLUDES)),
+    ...figuresShape,
+    /** SHA-256 of the manifest in the vault. */
+    manifestDigest: hexDigest,
+    /** Traces per delete call of round 1. */
+    batches: z.array(count),
   })
   .superRefine(refuseImbalance);
 
@@ -244,6 +265,7 @@ const troubleEntrySchema = z.strictObject({
 
 const entrySchema = z.discriminatedUnion('kind', [
   planEntrySchema,
+  approvedPlanEntrySchema,
   submitEntrySchema,
   readEntrySchema,
   troubleEntrySchema,

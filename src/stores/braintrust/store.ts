@@ -29,7 +29,7 @@ export function openBraintrust(config: BraintrustConnection, parts: BraintrustPa
   const { killSwitch, ...apiParts } = parts;
   const api = new BraintrustApi(config, apiParts);
   const objects = new Objects(api, config);
-  const rows = new Rows(api, new RowShape(config.identifiers), config.pageSize);
+  const rows = new Rows(api, new RowShape(config.identifiers, config.threads), config.pageSize);
   const wholes = new Wholes();
   const comments = { readable: true };
   const filled = new Set<string>();
