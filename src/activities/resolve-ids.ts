@@ -362,11 +362,13 @@ export function classify(
     readonly expansion: Expansion;
     /** What started later is new activity (P21); undefined: nothing is. */
     readonly cutoffMs: number | undefined;
+    /** Traces that are no new activity, whenever they began: rows of the manifest stand in them. Default: none. */
+    readonly revived?: ReadonlyMap<string, TraceKey>;
     /** What the policy erases along. */
     readonly erased: readonly Include[];
   },
 ): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
-  const { expansion, cutoffMs, erased } = options;
+  const { expansion, cutoffMs, erased, revived } = options;
   const book: BookEntry[] = [];
   const foreign = new Set<string>();
   const unlabelled: BookEntry[] = [];
@@ -385,7 +387,8 @@ export function classify(
     };
     const owner = reader.owner(rows);
     // Whoever names a trace asks for it, whenever it began.
-    const late = entry.via !== 'known' && isNewActivity(entry.startMs, cutoffMs);
+    const asked = entry.via === 'known' || (revived?.has(key) ?? false);
+    const late = !asked && isNewActivity(entry.startMs, cutoffMs);
     const person: BookEntry = owner === 'subject' && entry.via === 'thread' ? { ...entry, via: 'person' } : entry;
     if (owner === 'others' && entry.via !== 'person') foreign.add(key);
     else if (late) book.push({ ...person, state: 'newActivity' });
