@@ -101,6 +101,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     keepRows: store.traits.deletesBy === 'row',
     expansion,
     cutoffMs,
+    asked: known.traces,
     erased,
   });
   const knownIds = known.ids.map((id) => ({
@@ -362,13 +363,13 @@ export function classify(
     readonly expansion: Expansion;
     /** What started later is new activity (P21); undefined: nothing is. */
     readonly cutoffMs: number | undefined;
-    /** Traces that are no new activity, whenever they began: rows of the manifest stand in them. Default: none. */
-    readonly revived?: ReadonlyMap<string, TraceKey>;
+    /** Traces that are no new activity, whenever they began: the caller named them, or rows of the manifest stand there. */
+    readonly asked: ReadonlyMap<string, TraceKey>;
     /** What the policy erases along. */
     readonly erased: readonly Include[];
   },
 ): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
-  const { expansion, cutoffMs, erased, revived } = options;
+  const { expansion, cutoffMs, erased, asked } = options;
   const book: BookEntry[] = [];
   const foreign = new Set<string>();
   const unlabelled: BookEntry[] = [];
@@ -386,9 +387,7 @@ export function classify(
       sentMs: null,
     };
     const owner = reader.owner(rows);
-    // Whoever names a trace asks for it, whenever it began.
-    const asked = entry.via === 'known' || (revived?.has(key) ?? false);
-    const late = !asked && isNewActivity(entry.startMs, cutoffMs);
+    const late = !asked.has(key) && isNewActivity(entry.startMs, cutoffMs);
     const person: BookEntry = owner === 'subject' && entry.via === 'thread' ? { ...entry, via: 'person' } : entry;
     if (owner === 'others' && entry.via !== 'person') foreign.add(key);
     else if (late) book.push({ ...person, state: 'newActivity' });

@@ -165,7 +165,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const newcomers = classify(reader, fresh, present, {
     expansion: { ...expansion, traces: strangers },
     cutoffMs: book.cutoffMs,
-    revived: strayed,
+    asked: new Map([...known.traces, ...strayed]),
     erased: book.erasedByPolicy ?? [],
     foundByPerson: withoutKnown(withoutKnown(fresh, known.traces), notByPerson),
     // Consent was given for what the plan showed.

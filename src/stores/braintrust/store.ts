@@ -42,6 +42,7 @@ export function openBraintrust(config: BraintrustConnection, parts: BraintrustPa
     check: () => check({ api, objects, rows }),
     projects: (progress) => objects.inScope(progress),
     finders: findersOf({ api, rows, objects }),
+    threads: config.threads,
     lookups: [lookupOf({ api, rows, wholes, comments })],
     locate: (query) => locate({ api, rows, objects }, query),
     controls: (query) => findControls({ api, rows, filled }, query),
