@@ -123,7 +123,7 @@ describe('policies about kept traces in whole erasures', () => {
               name,
               { ...one, ...(threads === undefined ? {} : { threads }) },
             ]),
-          ) as ConfigInput['connections'],
+          ),
         }),
       });
       world = at;
@@ -247,7 +247,10 @@ function lane(
   } as const;
   const resolve = async (more: Pick<ResolveInput, 'step'> & Partial<ResolveInput>): Promise<ResolveAnswer> => {
     const environment = new MockActivityEnvironment({});
-    const answer = (await environment.run(resolveIds, { ...common, ...more })) as ResolveAnswer | Trouble;
+    const answer = await environment.run<[ResolveInput], ResolveAnswer | Trouble, typeof resolveIds>(resolveIds, {
+      ...common,
+      ...more,
+    });
     if (answer.kind === 'trouble') throw new Error(answer.text);
     return answer;
   };
