@@ -1,6 +1,6 @@
 import { entryKey, type BookThread } from '../erasure/book.ts';
 import { implausible } from '../erasure/request.ts';
-import { StoreError, TooManyRows, type Row, type ThreadValue, type TraceKey } from '../stores/port.ts';
+import { StoreError, TooManyRows, type Finder, type Row, type ThreadValue, type TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { groupByTrace, threadKey, type Reader, type Thread } from './reader.ts';
 import { wholeTraces } from './whole.ts';
@@ -8,8 +8,8 @@ import { wholeTraces } from './whole.ts';
 /** Conversations in one search: values travel in lists, whose length servers bound. */
 const MOST_THREADS = 100;
 
-/** Rows of so many conversations at most are read; a value that a whole application shares is no conversation. */
-const MOST_ROWS = 100_000;
+/** Rows that one search reads at most. One conversation with more is none: a whole application shares its value. */
+const MOST_ROWS = 10_000;
 
 /** What stands in the person's conversations. */
 export interface Expansion {
@@ -103,7 +103,7 @@ interface Searched {
   readonly members: ReadonlyMap<string, ReadonlySet<string>>;
   /** Rows found, by trace. */
   readonly rows: ReadonlyMap<string, readonly Row[]>;
-  /** Conversations of searches that the store refused or that would not end. */
+  /** Conversations whose search the store refused, or that would not end. */
   readonly failed: ReadonlySet<string>;
 }
 
@@ -111,31 +111,35 @@ async function searchThreads(deps: LaneDeps, reader: Reader, threads: readonly T
   const members = new Map<string, Set<string>>();
   const rows = new Map<string, Row[]>();
   const failed = new Set<string>();
-  for (let at = 0; at < threads.length; at += MOST_THREADS) {
-    const some = threads.slice(at, at + MOST_THREADS);
-    const answered = new Set<string>();
-    for (const finder of deps.store.finders) {
-      let found: readonly Row[] | null;
-      try {
-        found = await reader.findThreads(finder, some, MOST_ROWS);
-      } catch (error) {
-        // Conversations are beside the person's own traces, which must not wait for them.
-        const refused = error instanceof StoreError && error.reason === 'rejected';
-        if (!refused && !(error instanceof TooManyRows)) throw error;
-        for (const thread of some) failed.add(threadKey(thread));
-        continue;
-      }
-      if (found === null) continue;
-      for (const thread of some) if (finder.searches?.(thread.key) ?? true) answered.add(threadKey(thread));
-      groupByTrace(found, rows);
-      for (const { projectId, traceId, threads: of = [] } of found) {
-        for (const value of of) {
-          const key = threadKey({ projectId, ...value });
-          members.set(key, (members.get(key) ?? new Set()).add(entryKey({ projectId, traceId })));
-        }
+  const take = (found: readonly Row[]): void => {
+    groupByTrace(found, rows);
+    for (const { projectId, traceId, threads: of = [] } of found) {
+      for (const value of of) {
+        const key = threadKey({ projectId, ...value });
+        members.set(key, (members.get(key) ?? new Set()).add(entryKey({ projectId, traceId })));
       }
     }
-    for (const thread of some) if (!answered.has(threadKey(thread))) failed.add(threadKey(thread));
+  };
+  const search = async (finder: Finder, some: readonly Thread[]): Promise<void> => {
+    try {
+      take((await reader.findThreads(finder, some, MOST_ROWS)) ?? []);
+    } catch (error) {
+      // Conversations are beside the person's own traces, which must not wait for them.
+      const isRefusal = error instanceof StoreError && error.reason === 'rejected';
+      if (!isRefusal && !(error instanceof TooManyRows)) throw error;
+      if (some.length === 1) {
+        for (const thread of some) failed.add(threadKey(thread));
+        return;
+      }
+      const half = Math.ceil(some.length / 2);
+      await search(finder, some.slice(0, half));
+      await search(finder, some.slice(half));
+    }
+  };
+  for (const finder of deps.store.finders) {
+    const { searches = () => true } = finder;
+    const asked = threads.filter(({ key }) => searches(key));
+    for (let at = 0; at < asked.length; at += MOST_THREADS) await search(finder, asked.slice(at, at + MOST_THREADS));
   }
   return { members, rows, failed };
 }
