@@ -1,6 +1,6 @@
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -154,6 +154,26 @@ describe('policies about kept traces in whole erasures', () => {
     expect(ids.map((id) => world?.sim.truth.isLive(id))).toEqual([false, false, true, false]);
     expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 4, verifiedAbsent: 3, newActivity: 1 });
     expect(end.exceptions.map(({ kind }) => kind)).toEqual(['new-activity']);
+  });
+
+  test('P21: a trace whose beginning arrives late began before the cut-off after all, and is erased', async () => {
+    world = await World.start('late beginning');
+    world.seed(['u_42', 'u_7', 'u_8'], 2);
+    const metadata = { user_id: 'u_42' };
+    const run = { metadata, startTime: world.now() + 2 * HOUR_MS };
+    const [seeded] = world.sim.seed({ project: 'chat', traces: [{ runs: [run] }] });
+    const traceId = seeded?.traceId ?? '';
+    const { requestId } = await world.erase();
+    const planned = await world.until(requestId, ({ status }) => status === 'waiting');
+    expect(planned.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, newActivity: 1 });
+    expect(world.sim.truth.submissionsOf(traceId)).toEqual([]);
+    const earlier = { metadata, parent: traceId, startTime: FRIDAY_EVENING - DAY_MS };
+    world.sim.seed({ project: 'chat', traces: [{ traceId, runs: [{ id: randomUUID(), ...earlier }] }] });
+    const end = await world.client.result(requestId);
+    expect(end.status).toBe('verified');
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 3, newActivity: 0 });
+    expect(world.liveTraces('u_42')).toEqual([]);
+    for (const other of ['u_7', 'u_8']) expect(world.liveTraces(other)).toHaveLength(2);
   });
 });
 

@@ -172,8 +172,11 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     consent: 0,
     keepRows: store.traits.deletesBy === 'row',
   });
+  const turned = entries.filter(
+    ({ state }, index) => state !== 'newActivity' && book.entries[index]?.state === 'newActivity',
+  );
   const next: Book = {
-    ...(await withCopiesOf(deps, scene, newcomers.book, present)),
+    ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present)),
     entries: [...entries, ...newcomers.book],
     ...threadsAfter(book, expansion),
     known: known.ids
