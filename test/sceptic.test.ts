@@ -61,7 +61,7 @@ describe('nobody is told that something is gone which is not', () => {
       world.seed(['u_42', 'u_7', 'u_8'], 2);
       const { requestId } = await world.erase();
       await world.until(requestId, ({ status }) => status === 'waiting');
-      const startTime = world.now() - 10 * 86_400_000;
+      const startTime = world.clock.virtualMs - 10 * 86_400_000;
       const [late] = world.sim.seed({
         project: 'chat',
         traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime }] }],

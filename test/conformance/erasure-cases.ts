@@ -4,7 +4,7 @@ import type { ConfigInput } from '../../src/config/config.ts';
 import type { EraseRequest } from '../../src/erasure/request.ts';
 import { imbalances } from '../../src/erasure/ledger.ts';
 import type { Verdict } from '../../src/erasure/outcome.ts';
-import { HOUR_MS } from '../../src/erasure/rhythm.ts';
+import { DAY_MS } from '../../src/erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../../src/erasure/status.ts';
 import type { Read, TraceStore } from '../../src/stores/port.ts';
 import { watchToEnd } from '../support/watch.ts';
@@ -210,7 +210,8 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
       return undefined;
     },
     afterSubmit: async (act) => {
-      await act.kept([{ project: act.harness.projects[0], rows: [{ thread: 'talk-1' }] }]);
+      const startMs = act.harness.erasure.startMs - 20 * DAY_MS;
+      await act.kept([{ project: act.harness.projects[0], rows: [{ thread: 'talk-1', startMs }] }]);
     },
     end: 'verified-with-exceptions',
     exceptions: ['linked'],
@@ -221,7 +222,7 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
     policy: { sharedTraces: 'erase', linkedTraces: 'erase' },
     before: async (act) => {
       await act.kept([{ project: act.harness.projects[0], rows: begunLater(act) }]);
-      return undefined;
+      return { receivedAt: new Date(act.harness.erasure.startMs - 10 * DAY_MS).toISOString() };
     },
     afterSubmit: async (act) => {
       await act.kept([{ project: act.harness.projects[1], rows: begunLater(act) }]);
@@ -387,9 +388,13 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
   },
 ];
 
-/** Rows of the person that begin after the cut-off of a request made until now. */
-function begunLater({ world }: Act): SeedTrace['rows'] {
-  return PERSON_ROWS.map((row, index) => ({ ...row, startMs: world.now() + 2 * HOUR_MS + index }));
+function begunBefore(trace: SeedTrace, startMs: number): SeedTrace {
+  return { ...trace, rows: trace.rows.map((row, index) => ({ startMs: startMs + index, ...row })) };
+}
+
+/** Rows of the person that begin five days after the receipt of a request that came ten days before the start. */
+function begunLater({ harness }: Act): SeedTrace['rows'] {
+  return PERSON_ROWS.map((row, index) => ({ ...row, startMs: harness.erasure.startMs - 5 * DAY_MS + index }));
 }
 
 /** A read that was answered with nothing. */
@@ -495,7 +500,12 @@ async function performOn(
     traits: store.traits,
     traces,
     others,
-    late: (more) => seed(more, going),
+    // Late data: it began before the request, however much virtual time has passed since.
+    late: (more) =>
+      seed(
+        more.map((trace) => begunBefore(trace, harness.erasure.startMs - 20 * DAY_MS)),
+        going,
+      ),
     switchOn: () => {
       decoration.on = true;
     },
