@@ -82,7 +82,7 @@ export function readsOf(record: RecordView): readonly { readonly phase: Phase; r
     let reads = 0;
     return entries.flatMap(({ entry }) => {
       if (entry.kind === 'read') reads += 1;
-      if (entry.kind === 'trouble') return [];
+      if (entry.kind === 'trouble' || entry.kind === 'approved-plan') return [];
       const phase = { plan: 'plan', submit: 'delete', read: `verify ${reads}` }[entry.kind];
       return entry.reports.map((read) => ({ phase, read }));
     });

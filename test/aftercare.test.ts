@@ -235,8 +235,12 @@ describe('aftercare', () => {
     await untilLooks(at, end.requestId, ({ looks }) => looks[1]?.request === `${end.requestId}-again-1`);
     const again = await at.client.result(`${end.requestId}-again-1`);
     expect(again.status).toBe('verified-with-exceptions');
-    expect(again.exceptions).toMatchObject([{ kind: 'new-traces', count: 2 }]);
-    expect(again.connections[CONNECTION]?.traces).toMatchObject({ matched: 1, verifiedAbsent: 1 });
+    expect(again.exceptions).toMatchObject([{ kind: 'new-activity', count: 2 }]);
+    expect(again.connections[CONNECTION]?.traces).toMatchObject({
+      matched: 3,
+      newActivity: 2,
+      verifiedAbsent: 1,
+    });
     // The new request has a watch of its own, which must not reach further than it did.
     const last = await untilLooks(at, again.requestId, ({ state }) => state === 'ended');
     expect(last.aftercare?.looks.map(({ answer, request }) => [answer, request])).toEqual([

@@ -40,9 +40,18 @@ describe('whether an approval applies', () => {
   const scene = {
     connection: 'prod',
     stopped: true,
-    plan: { digest: ONE, traces: 40, submittedBefore: 2, batches: 1 },
+    plan: { digest: ONE, traces: 40, submittedBefore: 2, batches: 1, shared: 3, linked: 2 },
   };
   const word = { requestedBy: 'ines', planDigest: ONE, atMost: 42 };
+
+  test('P17: kept traces that are included count, and only before anything was submitted', () => {
+    const before = { ...scene, plan: { ...scene.plan, submittedBefore: 0 } };
+    expect(approvalRefusal(before, { ...word, include: ['shared'] })).toMatch(
+      /43 ever submitted, 3 kept ones included/,
+    );
+    expect(approvalRefusal(before, { ...word, atMost: 45, include: ['shared', 'linked'] })).toBeNull();
+    expect(approvalRefusal(scene, { ...word, atMost: 45, include: ['shared'] })).toMatch(/has begun to delete/);
+  });
 
   test('exactly this plan and enough of a number', () => {
     expect(approvalRefusal(scene, word)).toBeNull();

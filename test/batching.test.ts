@@ -20,7 +20,7 @@ import type {
   TraceRef,
   TraceStore,
 } from '../src/stores/port.ts';
-import { StoreError } from '../src/stores/port.ts';
+import { StoreError, THREAD_KIND } from '../src/stores/port.ts';
 import { connectionSchema, openStore } from '../src/stores/registry.ts';
 import { CONNECTION, World } from './support/world.ts';
 import {
@@ -106,6 +106,30 @@ function world(count: number): { readonly people: readonly string[]; readonly ro
 
 const live = controlOf(rowOf('live', 'somebody'));
 const LIVE_ROW = rowOf('live', 'somebody');
+
+describe('searches by conversation', () => {
+  const inThread = (traceId: string, text: string, person: string | null = null): Row =>
+    rowOf(traceId, person, { threads: [{ key: 'metadata.thread_id', text, numeric: false }] });
+  const findThread = (store: TraceStore, text: string, progress: Progress): Promise<Read> =>
+    find(store, '', progress, { terms: [{ kind: THREAD_KIND, keys: ['metadata.thread_id'], variants: [text] }] });
+
+  test('P12 P20: conversations of several people share a call, and everybody gets the rows of theirs', async () => {
+    const rows = [inThread('t1', 'a', 'ann'), inThread('t2', 'a'), inThread('t3', 'b', 'bob'), inThread('t4', 'c')];
+    const inner = new ScriptedStore(rows);
+    const store = batch(inner);
+    const reads = values(await crew(store, ['a', 'b', 'a'], (text, progress) => findThread(store, text, progress)));
+    expect(reads.map(ids)).toEqual([['t1', 't2'], ['t3'], ['t1', 't2']]);
+    expect(inner.count('find')).toBe(1);
+  });
+
+  test('P20: a row of a conversation that nobody asked for fails the call for all', async () => {
+    const inner = new ScriptedStore([inThread('t1', 'a'), inThread('t2', 'b')]);
+    inner.after = (_called, read) => ({ ...read, rows: [...read.rows, inThread('t9', 'somebody-else')] });
+    const store = batch(inner);
+    const results = await crew(store, ['a', 'b'], (text, progress) => findThread(store, text, progress));
+    expect(reasons(results)).toEqual(['contract-broken', 'contract-broken']);
+  });
+});
 
 // -------------------------------------------------------------------------------------------------- shared reads
 

@@ -44,7 +44,6 @@ function book(entries: readonly BookEntry[], more: Partial<Book> = {}): Book {
     outOfReach: 0,
     notExamined: [],
     controlsAtPlan: 2,
-    newer: 0,
     silentProjects: 0,
     notProvenBeforeMs: null,
     unprovenKinds: [],

@@ -317,6 +317,7 @@ describe('what scripts and people are told', () => {
       shared: 1,
       linked: 1,
       inconclusive: 0,
+      newActivity: 0,
       abandoned: 0,
     },
     copies: { found: 3, erased: 0, manual: 2, outOfReach: 1, inconclusive: 0, abandoned: 0, notExamined: ['insights'] },

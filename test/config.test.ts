@@ -62,10 +62,24 @@ describe('loadConfig', () => {
       due: null,
       refuseAbove: 10_000,
       sharedTraces: 'keep',
+      linkedTraces: 'keep',
+      grace: 3_600_000,
       expectedPeople: 200,
       aftercareDays: [],
     });
     expect(config.clock).toBeNull();
+  });
+
+  test('P12: conversations are followed by the store’s own keys unless the config says otherwise', () => {
+    const threadsOf = (threads: string) =>
+      load(`identifiers: [user_id]\n${CONNECTION}`.replace('store: langsmith,', `store: langsmith, ${threads}`))
+        .connections;
+    const of = (threads: string) => Object.values(threadsOf(threads))[0]?.threads;
+    expect(of('')).toEqual(['metadata.session_id', 'metadata.conversation_id', 'metadata.thread_id']);
+    expect(of('threads: [],')).toEqual([]);
+    expect(of('threads: [metadata.chat],')).toEqual(['metadata.chat']);
+    expect(() => of('threads: [chat],')).toThrow(/threads/);
+    expect(() => of('threads: [metadata.chat, metadata.chat],')).toThrow(/twice/);
   });
 
   test('fills defaults once', () => {
@@ -86,7 +100,7 @@ describe('loadConfig', () => {
   test('P25: reports all problems at once, each with its path', () => {
     const found = problems(`
 keys: { hmac: \${LETHE_HMAC_KEY}, vault: short }
-policy: { cleanReads: 1, due: soon, sharedTraces: erase }
+policy: { cleanReads: 1, due: soon, sharedTraces: perhaps, linkedTraces: true, grace: soon }
 identifiers: [user_id]
 stat: ./x
 temporal: { adress: x }
@@ -101,6 +115,8 @@ connections:
         'policy.cleanReads',
         'policy.due',
         'policy.sharedTraces',
+        'policy.linkedTraces',
+        'policy.grace',
         'stat',
         'temporal.adress',
         'connections.prod.baseUrl',

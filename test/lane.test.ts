@@ -54,8 +54,8 @@ const holdUntil = (untilMs: number, autoRelease: boolean): OperatorMessage => ({
 });
 
 function figures(states: Partial<TraceLedger> = {}, given: Partial<GivenLedger> = {}): LaneFigures {
-  const sum = (counts: Readonly<Record<string, number>>) =>
-    Object.values(counts).reduce((all, count) => all + count, 0);
+  const sum = (counts: Readonly<Record<string, number | undefined>>) =>
+    Object.values(counts).reduce<number>((all, count) => all + (count ?? 0), 0);
   return {
     given: { ...EMPTY_GIVEN, ...given, total: sum(given) },
     traces: { ...EMPTY_TRACES, ...states, matched: sum(states) },

@@ -37,6 +37,7 @@ const settledTraces: fc.Arbitrary<TraceLedger> = fc
     shared: few,
     linked: few,
     inconclusive: few,
+    newActivity: few,
     abandoned: fc.constant(0),
     pending: fc.constant(0),
   })
@@ -52,8 +53,8 @@ const anyCopies: fc.Arbitrary<CopyLedger> = fc
     fc.subarray(['row-history', 'audit-log']).map((notExamined) => ({ ...states, found: sum(states), notExamined })),
   );
 
-function sum(states: Readonly<Record<string, number>>): number {
-  return Object.values(states).reduce((total, count) => total + count, 0);
+function sum(states: Readonly<Record<string, number | undefined>>): number {
+  return Object.values(states).reduce<number>((total, count) => total + (count ?? 0), 0);
 }
 
 function traces(states: Partial<TraceLedger>): TraceLedger {
@@ -73,6 +74,7 @@ describe('verdictOf and exceptionsFromLedgers', () => {
     ['a trace survived', traces({ survived: 2 }), EMPTY_GIVEN, EMPTY_COPIES, 'survived', 2],
     ['a trace is shared', traces({ shared: 1 }), EMPTY_GIVEN, EMPTY_COPIES, 'shared', 1],
     ['a trace is only linked', traces({ linked: 3 }), EMPTY_GIVEN, EMPTY_COPIES, 'linked', 3],
+    ['a trace is new activity', traces({ newActivity: 2 }), EMPTY_GIVEN, EMPTY_COPIES, 'new-activity', 2],
     ['a trace could not be read', traces({ inconclusive: 1 }), EMPTY_GIVEN, EMPTY_COPIES, 'inconclusive', 1],
     ['an id could not be looked up', EMPTY_TRACES, given({ unresolved: 4 }), EMPTY_COPIES, 'unresolved', 4],
     ['a copy is manual work', EMPTY_TRACES, EMPTY_GIVEN, copies({ manual: 1 }), 'manual-copies', 1],
@@ -90,7 +92,15 @@ describe('verdictOf and exceptionsFromLedgers', () => {
       fc.property(settledTraces, anyGiven, anyCopies, (t, g, c) => {
         const exceptions = exceptionsFromLedgers(g, t, c, []);
         const left =
-          t.survived + t.shared + t.linked + t.inconclusive + g.unresolved + c.manual + c.outOfReach + c.inconclusive;
+          t.survived +
+          t.shared +
+          t.linked +
+          t.inconclusive +
+          (t.newActivity ?? 0) +
+          g.unresolved +
+          c.manual +
+          c.outOfReach +
+          c.inconclusive;
         const clean = left + c.notExamined.length === 0;
         expect(['verified', 'nothing-found'].includes(verdictOf(t, g, exceptions))).toBe(clean);
         expect(exceptions.every(({ count }) => count > 0)).toBe(true);
@@ -163,7 +173,7 @@ describe('imbalances', () => {
             imbalances(ledgers).map((line) => line.split(':')[0]);
           const all = { given: g, traces: t, copies: c };
           expect(names({ ...all, given: { ...g, [inGiven]: g[inGiven] + by } })).toEqual(['given']);
-          expect(names({ ...all, traces: { ...t, [inTraces]: t[inTraces] + by } })).toEqual(['traces']);
+          expect(names({ ...all, traces: { ...t, [inTraces]: (t[inTraces] ?? 0) + by } })).toEqual(['traces']);
           expect(names({ ...all, copies: { ...c, [inCopies]: Number(c[inCopies]) + by } })).toEqual(['copies']);
         },
       ),

@@ -5,7 +5,7 @@ import { DAY_MS, HOUR_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
 import { startRespanSimulator } from '../src/simulators/respan/index.ts';
 import type { RespanSimulator, RespanSimulatorOptions, SeededPerson } from '../src/simulators/respan/index.ts';
 import { GuardError } from '../src/stores/guard.ts';
-import { StoreError } from '../src/stores/port.ts';
+import { StoreError, THREAD_KIND } from '../src/stores/port.ts';
 import type { Control, ControlsFound, Copy, Project, Read, Row, TraceKey, TraceStore } from '../src/stores/port.ts';
 import { connectionSchema, openStore } from '../src/stores/registry.ts';
 import type { StoreLog } from '../src/stores/registry.ts';
@@ -762,6 +762,26 @@ describe('data beside the traces', () => {
     const loose = (await looseOf('ann')).filter(({ kind }) => kind === 'logs-without-trace');
     await expect(store.eraseCopies!(loose, lastWord, idle)).rejects.toThrow(GuardError);
     expect(sim.truth.looseLogsOf()).toHaveLength(2);
+  });
+
+  test('P12: a group of traces is searched by the one list that knows it, and widens nothing', async () => {
+    await start();
+    const group = `run "1" o'clock`;
+    const span = { customerIdentifier: 'u_42', traceGroupIdentifier: group };
+    const own = sim.seed({ traces: [{ spans: [span, {}] }, { spans: [{ traceGroupIdentifier: group }, {}] }] });
+    sim.seed({ traces: [{ spans: [{ customerIdentifier: 'other-1', traceGroupIdentifier: 'another' }] }] });
+    const key = 'trace_group_identifier';
+    expect(store.threads).toContain(key);
+    expect(store.finders.map(({ searches }) => searches?.(key) ?? true)).toEqual([false, true]);
+    const read = await store.finders[1]!.find({
+      projects,
+      terms: [{ kind: THREAD_KIND, keys: [key], variants: [group] }],
+      window,
+      controls: [],
+      progress: idle,
+    });
+    expect(tracesOf(read)).toEqual(own.map(({ traceId }) => traceId).sort());
+    expect(read.rows.map(({ threads }) => threads)).toEqual(own.map(() => [{ key, text: group, numeric: false }]));
   });
 
   test('P17: a record whose customer still stands on a trace stays, as its deletion might take the trace along', async () => {

@@ -61,7 +61,11 @@ describe('nobody is told that something is gone which is not', () => {
       world.seed(['u_42', 'u_7', 'u_8'], 2);
       const { requestId } = await world.erase();
       await world.until(requestId, ({ status }) => status === 'waiting');
-      const [late] = world.sim.seed({ project: 'chat', traces: [{ runs: [{ metadata: { user_id: 'u_42' } }] }] });
+      const startTime = world.clock.virtualMs - 10 * 86_400_000;
+      const [late] = world.sim.seed({
+        project: 'chat',
+        traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime }] }],
+      });
       await copyIntoDataset(world.sim, late?.traceId ?? '');
       const end = await world.client.result(requestId);
       expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 3 });
@@ -102,15 +106,16 @@ describe('nobody is told that something is gone which is not', () => {
     expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 2, verifiedAbsent: 1, linked: 1 });
   });
 
-  story('P10: a trace whose start lies far in the future is found', {}, async (world) => {
+  story('P10 P21: a trace whose start lies far in the future is found, and is new activity', {}, async (world) => {
     world.seed(['u_42', 'u_7', 'u_8'], 2);
     world.sim.seed({
       project: 'chat',
       traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime: world.now() + 90 * 86_400_000 }] }],
     });
     const end = await world.eraseToEnd();
-    if (end.status === 'verified') expect(world.liveTraces('u_42')).toEqual([]);
-    expect(end.connections[CONNECTION]?.traces.matched).toBe(3);
+    expect(kinds(end)).toEqual(['new-activity']);
+    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 2, newActivity: 1 });
+    expect(world.liveTraces('u_42')).toHaveLength(1);
   });
 
   story('P15: a list of identifiers in the metadata', {}, async (world) => {

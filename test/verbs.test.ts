@@ -80,7 +80,7 @@ test('every verb describes itself and its argument', () => {
   for (const verb of VERB_NAMES)
     expect(VERB_DESCRIPTIONS[verb]).toMatch(
       verb === 'approve'
-        ? /\. \{ "requestedBy", "reason", "connection", "planDigest", "atMost" \}$/
+        ? /\. \{ "requestedBy", "reason", "connection", "planDigest", "atMost", "include"\? \}$/
         : /\. \{ "requestedBy", "reason", "connection"\?(, "until"\?, "autoRelease"\?)? \}$/,
     );
   expect(Object.keys(VERB_DESCRIPTIONS)).toEqual([...VERB_NAMES]);

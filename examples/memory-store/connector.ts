@@ -1,7 +1,13 @@
 import { z } from 'zod';
 import { MINUTE_MS } from '../../src/erasure/rhythm.ts';
 import { StoreApi, type ApiParts, type Page, type Tally } from '../../src/stores/api.ts';
-import { acceptSchema, apiKeySchema, baseUrlSchema, identifiersSchema } from '../../src/stores/connection.ts';
+import {
+  acceptSchema,
+  apiKeySchema,
+  baseUrlSchema,
+  identifiersSchema,
+  threadsSchema,
+} from '../../src/stores/connection.ts';
 import { ControlPool } from '../../src/stores/control-pool.ts';
 import type { KillSwitch } from '../../src/stores/kill-switch.ts';
 import type { HttpAnswer } from '../../src/stores/http.ts';
@@ -27,13 +33,17 @@ import {
 import { chunks, keyOf, pairsOf, resembles, seenIn, Union } from '../../src/stores/rows.ts';
 import { valuesAt } from '../../src/stores/values.ts';
 
+const fieldSchema = z.string().regex(/^[a-z_]{1,64}$/, 'must be a field: lower-case letters and _');
+
 /** A memory store as a connection. */
 export const memoryConnectionSchema = z.strictObject({
   store: z.literal('memory'),
   baseUrl: baseUrlSchema(),
   apiKey: apiKeySchema,
   /** For each kind of identifier the fields under which rows carry it. */
-  identifiers: identifiersSchema(z.string().regex(/^[a-z_]{1,64}$/, 'must be a field: lower-case letters and _')),
+  identifiers: identifiersSchema(fieldSchema),
+  /** Fields under which rows carry their conversation; none switches following conversations off. */
+  threads: threadsSchema(fieldSchema, ['thread']),
   /** Limits that the controller has accepted; this store has none. */
   accept: acceptSchema('the memory store', []),
   /** Rows per page. */
@@ -110,6 +120,7 @@ export function openMemory(config: MemoryConnection, parts: MemoryParts): TraceS
     },
     projects: (progress) => connector.projects(progress),
     finders: [connector.finder('search', connector.search), connector.finder('find', connector.findByText)],
+    threads: config.threads,
     lookups: [{ name: 'traces', lookup: (query) => connector.lookup(query) }],
     locate: (query) => connector.locate(query),
     controls: (query) => connector.controls(query),
@@ -307,8 +318,9 @@ class MemoryConnector {
     const persons = Object.entries(this.#config.identifiers).flatMap(([kind, keys]) =>
       keys.flatMap((key) => valuesAt(fields, key).map((value) => ({ kind, key, ...value }))),
     );
+    const threads = this.#config.threads.flatMap((key) => valuesAt(fields, key).map((value) => ({ key, ...value })));
     const marks = { shared: false, queued: false, inDataset: false, feedback: false };
-    return { projectId: project, traceId: trace, runId: id, startMs: start, persons, marks };
+    return { projectId: project, traceId: trace, runId: id, startMs: start, persons, threads, marks };
   }
 
   #read(

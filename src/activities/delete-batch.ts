@@ -18,8 +18,9 @@ import type { LaneDeps } from './deps.ts';
 import { deltaName, expectedVerdict, nextLook } from './figures.ts';
 import { assertNotHeld } from './legal-hold.ts';
 import { Inconclusive, Reader } from './reader.ts';
-import { rowIdsOf, wholeTraces } from './resolve-ids.ts';
+import { rowIdsOf } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
+import { wholeTraces } from './whole.ts';
 
 /**
  * Makes one delete call: reads again whose the batch's traces are, pulls what changed, writes down what it is about to
@@ -193,7 +194,8 @@ async function ownersNow(
       continue;
     }
     const owner = reader.owner(rows);
-    if (owner === 'mixed' || owner === 'others') pulled.push({ entry, to: 'shared' });
+    const isTheirsToo = owner === 'mixed' && !(book.included ?? []).includes('shared');
+    if (isTheirsToo || owner === 'others') pulled.push({ entry, to: 'shared' });
     // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root.
     else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
       pulled.push({ entry, to: 'linked' });

@@ -1,4 +1,5 @@
 import type { Clock } from '../erasure/clock.ts';
+import type { KeptPolicy } from '../erasure/include.ts';
 import type { LanePolicy } from '../erasure/steps.ts';
 import type { RecordStore } from '../evidence/record.ts';
 import type { SubjectHolds } from '../vault/subject-holds.ts';
@@ -39,6 +40,12 @@ export interface LaneDeps extends RequestDeps {
     readonly approveAbove?: number | undefined;
     /** People expected to wait for the same window; sets the number of jitter slots. */
     readonly expectedPeople: number;
+    /** What happens to traces of several people. */
+    readonly sharedTraces: KeptPolicy;
+    /** What happens to traces of the person's conversations that carry nobody. */
+    readonly linkedTraces: KeptPolicy;
+    /** What starts later after the receipt is new activity (P21), milliseconds. */
+    readonly graceMs: number;
   };
   /** Configured kinds, primary first. */
   readonly kinds: readonly KindRule[];

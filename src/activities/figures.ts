@@ -26,11 +26,19 @@ export function figuresOf(
   const singlePath = Object.values(searched).some(
     (keys) => keys.length > 0 && (book.finders < 2 || keys.some((key) => findersBy(deps, key) < 2)),
   );
+  const threads = book.threads?.filter(({ shared }) => shared).length ?? 0;
+  const others = book.othersInThreads ?? 0;
+  const missed = book.threadsMissed ?? 0;
   const more: readonly LaneException[] = [
     {
-      kind: 'new-traces',
-      count: book.newer,
-      text: `${formatTraces(book.newer)} of a later time than this request reaches, or of an unknown one; kept`,
+      kind: 'shared-threads',
+      count: threads,
+      text: `${formatCount(threads)} ${threads === 1 ? 'conversation' : 'conversations'} of this person ${threads === 1 ? 'holds' : 'hold'} other people too; ${formatTraces(others)} there ${others === 1 ? 'carries' : 'carry'} only these, and ${others === 1 ? 'was' : 'were'} not touched`,
+    },
+    {
+      kind: 'not-examined',
+      count: missed,
+      text: `${formatCount(missed)} ${missed === 1 ? 'conversation' : 'conversations'} of this person could not be searched; what stands there without an identifier is not known`,
     },
     {
       kind: 'unsearchable',

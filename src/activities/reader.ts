@@ -4,6 +4,7 @@ import { entryKey } from '../erasure/book.ts';
 import type { StepInput } from '../erasure/steps.ts';
 import {
   StoreError,
+  THREAD_KIND,
   type Control,
   type Copy,
   type Finder,
@@ -17,6 +18,7 @@ import {
   type ReadReport,
   type Row,
   type SearchTerm,
+  type ThreadValue,
   type TraceKey,
   type TraceRef,
   type Window,
@@ -38,6 +40,15 @@ const REPLACEMENTS = 2;
 
 /** Searches look this far past now: a source with a fast clock writes into the future (P10). */
 const FUTURE_MS = 7 * DAY_MS;
+
+/** A conversation: its value under one of the store's keys, in one project. */
+export interface Thread extends Pick<ThreadValue, 'key' | 'text'> {
+  readonly projectId: string;
+}
+
+export function threadKey({ projectId, key, text }: Thread): string {
+  return JSON.stringify([projectId, key, text]);
+}
 
 /** Thrown when reads went through and yet prove nothing; the text is for an operator. */
 export class Inconclusive extends Error {
@@ -87,6 +98,7 @@ export class Reader {
   silentProjects = 0;
   /** See `ControlsFound`. */
   notProvenBeforeMs: number | null = null;
+  private threadControls: readonly Control[] = [];
   private readonly loose = new Map<string, LooseRow>();
   private readonly deps: LaneDeps;
   private readonly requestId: string;
@@ -117,18 +129,7 @@ export class Reader {
 
   /** Chooses live traces of people without an open request, afresh. */
   async chooseControls(): Promise<void> {
-    const open = await this.deps.records.openSubjectDigests(this.requestId);
-    // A page holds the same few people again and again, and many people who share it each ask about all of them.
-    const known = new Map<string, boolean>();
-    const isBarred = ({ kind, text }: PersonValue): boolean => {
-      const value = `${kind} ${text}`;
-      const before = known.get(value);
-      if (before !== undefined) return before;
-      const barred =
-        (this.variants.get(kind)?.has(text) ?? false) || open.has(subjectDigest(this.deps.keys, kind, text));
-      known.set(value, barred);
-      return barred;
-    };
+    const isBarred = await this.barredNow();
     const found = await this.deps.store.controls({
       projects: this.projects,
       terms: this.controlTerms(),
@@ -141,6 +142,43 @@ export class Reader {
     this.controls = spread(found.controls, MOST_CONTROLS);
     this.notProvenBeforeMs = found.notProvenBeforeMs ?? null;
     this.silentProjects = found.silent.filter(({ holdsRuns }) => holdsRuns).length;
+  }
+
+  /**
+   * Chooses live traces of other conversations, for searches that the person's own traces cannot prove any more. There may
+   * be none: then what proves them is that the plan found the person's traces by the same search, and that the route
+   * works (P6).
+   */
+  async chooseThreadControls(threads: readonly Thread[]): Promise<void> {
+    const isBarred = await this.barredNow();
+    const ours = new Set(threads.map(threadKey));
+    const found = await this.deps.store.controls({
+      projects: this.projectsOf(threads),
+      terms: [{ kind: THREAD_KIND, keys: [...new Set(threads.map(({ key }) => key))] }],
+      window: this.window,
+      want: CONTROLS_PER_KEY,
+      exclude: ({ projectId, persons, threads: of = [] }) =>
+        persons.some(isBarred) || of.some((value) => ours.has(threadKey({ projectId, ...value }))),
+      progress: this.progress,
+    });
+    this.reports.push(...found.reports);
+    this.threadControls = spread(found.controls, MOST_CONTROLS);
+  }
+
+  /** Whose rows may not serve as controls now. */
+  private async barredNow(): Promise<(value: PersonValue) => boolean> {
+    const open = await this.deps.records.openSubjectDigests(this.requestId);
+    // A page holds the same few people again and again, and many people who share it each ask about all of them.
+    const known = new Map<string, boolean>();
+    return ({ kind, text }) => {
+      const value = `${kind} ${text}`;
+      const before = known.get(value);
+      if (before !== undefined) return before;
+      const barred =
+        (this.variants.get(kind)?.has(text) ?? false) || open.has(subjectDigest(this.deps.keys, kind, text));
+      known.set(value, barred);
+      return barred;
+    };
   }
 
   /** Kinds searched for which an empty answer proves nothing: no like control, and the plan saw none (P6). */
@@ -183,6 +221,50 @@ export class Reader {
       .filter(({ keys }) => keys.length > 0);
     if (terms.length === 0) return Promise.resolve(null);
     return this.controlled(finder.name, (controls) => finder.find({ projects, terms, window, controls, progress }));
+  }
+
+  /**
+   * Searches for conversations through one finder, by those keys that it can search.
+   *
+   * @param mostRows see `FindQuery`.
+   * @returns only rows of exactly these conversations; null when the finder has ended for good, or can search by none.
+   * @throws TooManyRows, StoreError
+   */
+  async findThreads(finder: Finder, threads: readonly Thread[], mostRows: number): Promise<readonly Row[] | null> {
+    const { window, progress } = this;
+    const { searches = () => true } = finder;
+    const terms = [...new Set(threads.map(({ key }) => key))].filter(searches).map((key) => ({
+      kind: THREAD_KIND,
+      keys: [key],
+      variants: [...new Set(threads.filter((thread) => thread.key === key).map(({ text }) => text))],
+    }));
+    if (terms.length === 0) return null;
+    const projects = this.projectsOf(threads);
+    const keys = new Set(terms.flatMap((term) => term.keys));
+    const rows = await this.controlled(
+      finder.name,
+      (controls) => finder.find({ projects, terms, window, controls, mostRows, progress }),
+      {
+        current: () => this.threadControls.filter(({ value }) => keys.has(value.key)),
+        choose: () => this.chooseThreadControls(threads),
+        least: 0,
+      },
+    );
+    const wanted = new Set(threads.map(threadKey));
+    const isOurs = ({ projectId, threads: of = [] }: Row): boolean =>
+      of.some((value) => wanted.has(threadKey({ projectId, ...value })));
+    return rows === null ? null : rows.filter(isOurs);
+  }
+
+  /** Those conversations whose project is still visible. */
+  inScope(threads: readonly Thread[]): readonly Thread[] {
+    const visible = new Set(this.projects.map(({ id }) => id));
+    return threads.filter(({ projectId }) => visible.has(projectId));
+  }
+
+  private projectsOf(threads: readonly Thread[]): readonly Project[] {
+    const ids = new Set(threads.map(({ projectId }) => projectId));
+    return this.projects.filter(({ id }) => ids.has(id));
   }
 
   /**
@@ -297,10 +379,15 @@ export class Reader {
   private async controlled(
     name: string,
     read: (controls: readonly Control[]) => Promise<Read>,
+    from = {
+      current: (): readonly Control[] => this.controls,
+      choose: (): Promise<void> => this.chooseControls(),
+      least: LEAST_CONTROLS,
+    },
   ): Promise<readonly Row[] | null> {
     if (this.ended.has(name)) return null;
     for (let replaced = 0; ; replaced += 1) {
-      const { controls } = this;
+      const controls = from.current();
       let result: Read;
       try {
         result = await read(controls);
@@ -322,8 +409,8 @@ export class Reader {
       if (replaced === REPLACEMENTS) {
         throw new Inconclusive(`${name} saw ${seen} of ${controls.length} live traces of others: it may be blind`);
       }
-      await this.chooseControls();
-      if (this.controls.length < LEAST_CONTROLS) {
+      await from.choose();
+      if (from.current().length < from.least) {
         throw new Inconclusive(`${name} did not see live traces of others, and none can be found now: it may be blind`);
       }
     }

@@ -1,6 +1,5 @@
 import { mostWithoutApproval, stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
-import { startedAfter } from '../erasure/cutoff.ts';
 import {
   batchesOf,
   bookSchema,
@@ -11,8 +10,10 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
+import type { Include } from '../erasure/include.ts';
+import { askReason, erasedBy, isNewActivity, withIncluded } from '../erasure/linked.ts';
 import { settledAfter } from '../erasure/rhythm.ts';
-import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
+import type { LanePolicy, ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
   RECORD_FORMAT,
@@ -24,14 +25,16 @@ import {
   recordedWindow,
   type OpenRecord,
 } from '../evidence/record.ts';
-import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
+import type { Copy, CopyTrait, Project, Row, TraceKey } from '../stores/port.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { assertNotHeld } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
-import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
+import { Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
+import { expandThreads, isUnclear, threadsOf, type Expansion } from './threads.ts';
+import { wholeTraces } from './whole.ts';
 
 /**
  * More values of the primary kind than this behind identifiers of other kinds: they may name several people, and only
@@ -49,7 +52,8 @@ export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<Resolve
     // A plan alone deletes nothing.
     if (!input.dryRun) await assertNotHeld(deps, input.subject);
     try {
-      return await resolve(deps, input, run);
+      const { book } = input;
+      return book === undefined ? await resolve(deps, input, run) : await approved(deps, { ...input, book }, run);
     } catch (error) {
       // A plan needs no proof of absence, but one made from blind reads would be a plan for nobody.
       if (error instanceof Inconclusive) throw new StepTrouble('contract-broken', error.message);
@@ -101,19 +105,29 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const found = await findByEveryFinder(deps, reader, input.onlyBeforeMs);
   const known = await sortKnownIds(deps, reader, input, projects);
   const candidates = new Map([...found.traces, ...known.traces]);
-  const whole = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
+  const read = await wholeTraces(deps, reader, [...candidates.values()], found.runs);
+  const ownRows = [...read.values()].filter((rows) => ['subject', 'mixed'].includes(reader.owner(rows))).flat();
+  const expansion = await expandThreads(deps, reader, threadsOf(deps, ownRows), { known: read, proof: 'own' });
+  const whole = new Map([...read, ...expansion.whole]);
+  const cutoffMs = input.receivedAtMs + deps.policy.graceMs;
+  const erased = erasedBy(deps.policy);
   const entries = classify(reader, candidates, whole, {
     foundByPerson: found.traces,
     consent: input.acceptUnlabelled,
     keepRows: store.traits.deletesBy === 'row',
-    given: known.traces,
+    expansion,
+    cutoffMs,
     onlyBeforeMs: input.onlyBeforeMs,
+    asked: known.traces,
+    erased,
   });
   const knownIds = known.ids.map((id) => ({
     ...id.known,
     foreign: id.traces.some((trace) => entries.foreign.has(entryKey(trace))),
   }));
-  const ours = entries.book.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  const ours = entries.book.flatMap(({ projectId, traceId, state }) =>
+    state === 'newActivity' ? [] : [{ projectId, traceId }],
+  );
   const copies = await store.copies(
     ours,
     ours.flatMap((trace) => whole.get(entryKey(trace)) ?? []),
@@ -134,7 +148,6 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     entries: entries.book,
     known: knownIds,
     copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], input.onlyBeforeMs !== undefined),
-    newer: entries.newer,
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
@@ -143,25 +156,31 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     unprovenKinds: [...reader.unprovenKinds([...found.kinds])],
     finders: found.finders,
     noControl: false,
-    batches: [],
+    cutoffMs,
+    threads: [...expansion.threads],
+    othersInThreads: expansion.others,
+    threadsMissed: expansion.missed,
+    erasedByPolicy: erased,
+    included: erased,
+    batches: batchesOf(entries.book, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete),
   };
   const { previous } = input;
-  const draft =
+  const mostIds = store.traits.mostIdsPerDelete;
+  const planned =
     previous === undefined ? fresh : continued(await currentBook(deps, { ...input, book: previous.book }), fresh);
-  const batches = batchesOf(
-    draft.entries,
-    // What was sent has its window before it: the next read tells whether it must be sent again.
-    ({ state, sentMs }) => state === 'survived' || (state === 'pending' && sentMs === null),
-    store.traits.mostIdsPerDelete,
-  );
+  const draft = input.include === undefined ? planned : withIncluded(planned, input.include, mostIds);
+  // What was sent has its window before it: the next read tells whether it must be sent again.
+  const isDue = ({ state, sentMs }: BookEntry): boolean =>
+    state === 'survived' || (state === 'pending' && sentMs === null);
+  const batches = previous === undefined ? draft.batches : batchesOf(draft.entries, isDue, mostIds);
   // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
   const nothingFound = batches.length === 0 && previous === undefined;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
   const figures = figuresOf(deps, book, searched);
-  const stop = stopReason(deps, input, book, found.people);
+  const ask = input.include === undefined ? askReason(book, deps.policy) : null;
+  const stop = stopReason(deps, input, book, found.people) ?? ask;
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
-  const { cleanReads: cleanReadsWanted, flagAfterRounds, secondPersonAbove } = deps.policy;
   const plan = makePlan(deps, {
     input,
     book,
@@ -181,11 +200,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     kind: 'planned',
     atMs: nowMs,
     clock: deps.clock,
-    policy: {
-      cleanReads: cleanReadsWanted,
-      flagAfterRounds,
-      ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }),
-    },
+    policy: lanePolicy(deps),
     searched,
     book: ref,
     batches: batches.map((batch) => batch.length),
@@ -225,6 +240,13 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     plan,
     earliestVerdictAt: recordedInstant(answer.earliestVerdictAtMs ?? nowMs),
     policy: answer.policy,
+    cutoff: recordedInstant(cutoffMs),
+    threads: {
+      searched: expansion.threads.length,
+      shared: expansion.threads.filter(({ shared }) => shared).length,
+      ofOthers: expansion.others,
+      missed: expansion.missed,
+    },
     limits: [...store.traits.limits],
     accepted: [...deps.accept],
   });
@@ -270,6 +292,51 @@ export function continued(before: Book, now: Book): Book {
     notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
     controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
     finders: Math.min(before.finders, now.finders),
+  };
+}
+
+function lanePolicy({ policy }: LaneDeps): LanePolicy {
+  const { cleanReads, flagAfterRounds, secondPersonAbove } = policy;
+  return { cleanReads, flagAfterRounds, ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }) };
+}
+
+/** The plan that an operator approved, sealed anew with the traces that the approval includes. Nothing is searched. */
+async function approved(
+  deps: LaneDeps,
+  input: ResolveInput & Required<Pick<ResolveInput, 'book'>>,
+  run: StepRun,
+): Promise<ResolveAnswer> {
+  const nowMs = virtualNow(deps.clock);
+  const before = await deps.vault.get(input.requestId, input.book, bookSchema);
+  const { mostIdsPerDelete, rhythm } = deps.store.traits;
+  const book = withIncluded(before, input.include ?? [], mostIdsPerDelete);
+  const pending = book.entries.filter(({ state }) => state === 'pending').length;
+  const stop = stopFor(pending, book.limit, input.approvedAtMost);
+  const { searched } = searchTerms(deps, input.subject);
+  const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
+  const figures = figuresOf(deps, book, searched);
+  const batches = book.batches.map((batch) => batch.length);
+  await run.note('approved-plan', {
+    kind: 'approved-plan',
+    at: recordedInstant(nowMs),
+    include: [...(input.include ?? [])],
+    ...recordedFigures(figures),
+    manifestDigest: ref.digest,
+    batches: [...batches],
+  });
+  return {
+    kind: 'planned',
+    atMs: nowMs,
+    clock: deps.clock,
+    policy: lanePolicy(deps),
+    searched,
+    book: ref,
+    batches,
+    stop,
+    nextCheckAtMs: nextLook(deps, input.requestId, nowMs + rhythm.settleMs),
+    // What the plan read may be long ago.
+    cleanReads: 0,
+    ...figures,
   };
 }
 
@@ -378,28 +445,6 @@ async function sortKnownIds(
   return { ids, traces };
 }
 
-/**
- * Every run of the traces that any route shows, so that nobody on another run of the same trace is overlooked (P17):
- * two generations of an interface may be weeks apart.
- */
-export async function wholeTraces(
-  deps: LaneDeps,
-  reader: Reader,
-  traces: readonly TraceRef[],
-  runsThere = 0,
-): Promise<ReadonlyMap<string, readonly Row[]>> {
-  const whole = new Map<string, Row[]>();
-  let routes = 0;
-  for (const route of deps.store.lookups) {
-    const rows = await reader.lookup(route, traces, runsThere);
-    if (rows === null) continue;
-    routes += 1;
-    groupByTrace(rows, whole);
-  }
-  if (routes === 0) throw new Inconclusive('no route for reading traces by id is left');
-  return whole;
-}
-
 /** The store's ids of rows, each once. */
 export function rowIdsOf(rows: readonly Row[]): string[] {
   return [...new Set(rows.map(({ runId }) => runId))];
@@ -415,41 +460,55 @@ export function classify(
     readonly consent: number;
     /** Whether the store deletes by rows, so that their ids must be kept. */
     readonly keepRows: boolean;
-    /** Traces whose very ids the caller gave. Default: none. */
-    readonly given?: ReadonlyMap<string, TraceKey>;
-    /** See `EraseInput.onlyBeforeMs`. */
+    /** What stands in the person's conversations (P12). */
+    readonly expansion: Expansion;
+    /** What started later is new activity (P21); undefined: nothing is. */
+    readonly cutoffMs: number | undefined;
+    /** See `EraseInput.onlyBeforeMs`: what may have started later is new activity too. */
     readonly onlyBeforeMs?: number | undefined;
+    /** Traces that are no new activity, whenever they began: the caller named them, or rows of the manifest stand there. */
+    readonly asked: ReadonlyMap<string, TraceKey>;
+    /** What the policy erases along. */
+    readonly erased: readonly Include[];
   },
-): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string>; readonly newer: number } {
+): { readonly book: BookEntry[]; readonly foreign: ReadonlySet<string> } {
+  const { expansion, cutoffMs, onlyBeforeMs, erased, asked } = options;
   const book: BookEntry[] = [];
   const foreign = new Set<string>();
   const unlabelled: BookEntry[] = [];
-  const { onlyBeforeMs, given } = options;
-  let newer = 0;
-  for (const [key, trace] of candidates) {
+  for (const [key, trace] of new Map([...expansion.traces, ...candidates])) {
     const rows = whole.get(key) ?? [];
+    const inThread = expansion.traces.has(key);
     const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
     const entry: BookEntry = {
       ...trace,
       state: 'pending',
-      via: options.foundByPerson.has(key) ? 'person' : 'known',
+      via: options.foundByPerson.has(key) ? 'person' : candidates.has(key) ? 'known' : 'thread',
       runs: new Set(rows.map(({ runId }) => runId)).size,
       rowIds: options.keepRows ? rowIdsOf(rows) : [],
       startMs: starts.length === 0 ? null : Math.min(...starts),
       sentMs: null,
     };
     const owner = reader.owner(rows);
-    const started = { startMs: entry.startMs, given: given?.has(key) ?? false };
-    if (onlyBeforeMs !== undefined && owner !== 'others' && startedAfter(started, onlyBeforeMs)) newer += 1;
-    else if (owner === 'mixed') book.push({ ...entry, state: 'shared' });
-    else if (entry.via === 'person' || owner === 'subject') book.push(entry);
-    else if (owner === 'others') foreign.add(key);
-    else unlabelled.push(entry);
+    const late = !asked.has(key) && isNewActivity(entry.startMs, { cutoffMs, onlyBeforeMs });
+    const person: BookEntry = owner === 'subject' && entry.via === 'thread' ? { ...entry, via: 'person' } : entry;
+    if (owner === 'others' && entry.via !== 'person') foreign.add(key);
+    else if (late) book.push({ ...person, state: 'newActivity' });
+    else if (owner === 'mixed') book.push(erased.includes('shared') ? entry : { ...entry, state: 'shared' });
+    else if (entry.via === 'person' || owner === 'subject') book.push(person);
+    else if (!inThread) unlabelled.push(entry);
+    else {
+      const sharedThread = isUnclear(rows, expansion.threads);
+      const kept: BookEntry = { ...entry, state: 'linked', ...(sharedThread ? { sharedThread } : {}) };
+      if (erased.includes('linked') && !sharedThread) book.push(entry);
+      else if (entry.via === 'thread') book.push(kept);
+      else unlabelled.push(kept);
+    }
   }
   // Consent is for a number of traces, and covers all of them or none: nobody picked which.
   const covered = unlabelled.length <= options.consent;
-  for (const entry of unlabelled) book.push(covered ? entry : { ...entry, state: 'linked' });
-  return { book, foreign, newer };
+  for (const entry of unlabelled) book.push({ ...entry, state: covered ? 'pending' : 'linked' });
+  return { book, foreign };
 }
 
 function stopReason(deps: LaneDeps, input: ResolveInput, book: Book, people: number): string | null {

@@ -2,6 +2,7 @@ import { stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import { batchesOf, bookSchema, entryKey, type Book, type BookCopy, type BookEntry } from '../erasure/book.ts';
 import { formatInstant, formatTraces } from '../erasure/format.ts';
+import { isNewActivity, type Reach } from '../erasure/linked.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
@@ -16,9 +17,11 @@ import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
-import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms } from './reader.ts';
-import { classify, newCopies, placesOf, rowIdsOf, wholeTraces } from './resolve-ids.ts';
+import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
+import { classify, newCopies, placesOf, rowIdsOf } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
+import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
+import { wholeTraces } from './whole.ts';
 
 /**
  * Reads back whether the person's traces are gone: by id over the manifest and by person from scratch, through every
@@ -87,8 +90,11 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const strayed = await strayedTraces(deps, reader, readable, present);
 
   const kept = new Set(
-    book.entries.filter(({ state }) => state === 'shared' || state === 'linked').map((entry) => entryKey(entry)),
+    book.entries
+      .filter(({ state }) => ['shared', 'linked', 'newActivity'].includes(state))
+      .map((entry) => entryKey(entry)),
   );
+  const reach: Reach = { cutoffMs: book.cutoffMs, onlyBeforeMs: input.onlyBeforeMs };
   const found = new Map<string, TraceKey>();
   const foundRows = new Map<string, Row[]>();
   let finders = 0;
@@ -99,8 +105,9 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     groupByTrace(rows, foundRows);
     for (const [key, trace] of reader.confirmed(rows)) found.set(key, trace);
     // The read is not clean any more: what the other finders would show is shown again by the next one.
-    // What started after the request's bound shows in every read and must not keep one from being made whole.
-    if (input.onlyBeforeMs === undefined && [...found.keys()].some((key) => !kept.has(key))) break;
+    // New activity shows in every read and must not keep one from being made whole.
+    const isLate = (key: string): boolean => isNewActivity(startOf(foundRows.get(key) ?? []), reach);
+    if ([...found.keys()].some((key) => !kept.has(key) && !isLate(key))) break;
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
   reader.assertClock();
@@ -117,6 +124,12 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const missing = [...known.traces.values()].filter((trace) => !present.has(entryKey(trace)));
   groupByTrace([...(await wholeTraces(deps, reader, missing)).values()].flat(), present);
 
+  const old = new Set(book.entries.map(entryKey));
+  const fresh = new Map([...found].filter(([key]) => !old.has(key)));
+  const isThere = open.some((entry) => present.has(entryKey(entry)));
+  const expansion = await followThreads(deps, reader, book, { fresh, present, isThere });
+  groupByTrace([...expansion.whole.values()].flat(), present);
+
   const settled = input.settledAtMs === null || nowMs >= input.settledAtMs;
   const lostKeys = new Set(lost.map(entryKey));
   const entries = book.entries.map((entry) =>
@@ -125,22 +138,28 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
       settled,
       lost: lostKeys.has(entryKey(entry)),
       keepRows: store.traits.deletesBy === 'row',
+      reach,
+      sharedIncluded: (book.included ?? []).includes('shared'),
     }),
   );
-  const old = new Set(entries.map(entryKey));
-  const fresh = new Map([...found].filter(([key]) => !old.has(key)));
+  const strangers = new Map([...expansion.traces].filter(([key]) => !old.has(key)));
   const newcomers = classify(reader, fresh, present, {
+    expansion: { ...expansion, traces: strangers },
+    ...reach,
+    asked: new Map([...known.traces, ...strayed]),
+    erased: book.erasedByPolicy ?? [],
     foundByPerson: withoutKnown(withoutKnown(fresh, known.traces), notByPerson),
     // Consent was given for what the plan showed.
     consent: 0,
     keepRows: store.traits.deletesBy === 'row',
-    given: known.traces,
-    onlyBeforeMs: input.onlyBeforeMs,
   });
+  const turned = entries.filter(
+    ({ state }, index) => state !== 'newActivity' && book.entries[index]?.state === 'newActivity',
+  );
   const next: Book = {
-    ...(await withCopiesOf(deps, scene, newcomers.book, present, input.onlyBeforeMs !== undefined)),
-    newer: newcomers.newer,
+    ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present, input.onlyBeforeMs !== undefined)),
     entries: [...entries, ...newcomers.book],
+    ...threadsAfter(book, expansion),
     known: known.ids
       .map((id) => ({ ...id, foreign: id.foreign || id.keys.some((key) => newcomers.foreign.has(key)) }))
       .map(({ keys: _keys, ...id }) => id),
@@ -188,7 +207,9 @@ async function withCopiesOf(
   const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
   const loose = newCopies(deps, reader.looseCopies().filter(isNew), undated);
   if (newcomers.length === 0) return loose.length === 0 ? book : { ...book, copies: [...book.copies, ...loose] };
-  const traces = newcomers.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  const traces = newcomers.flatMap(({ projectId, traceId, state }) =>
+    state === 'newActivity' ? [] : [{ projectId, traceId }],
+  );
   const rows = traces.flatMap((trace) => present.get(entryKey(trace)) ?? []);
   const found = await deps.store.copies(traces, rows, run.progress);
   reader.reports.push(...found.reports);
@@ -212,8 +233,11 @@ function entryAfterRead(
     readonly settled: boolean;
     readonly lost: boolean;
     readonly keepRows: boolean;
+    readonly reach: Reach;
+    readonly sharedIncluded: boolean;
   },
 ): BookEntry {
+  if (entry.state === 'newActivity') return notNewAfterAll(reader, entry, read);
   if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
   if (read.lost) return { ...entry, state: 'inconclusive' };
   if (read.rows === undefined) {
@@ -221,9 +245,88 @@ function entryAfterRead(
   }
   const owner = reader.owner(read.rows);
   // What now carries only others, or others too, is theirs and no survivor (P14).
-  if (owner === 'others' || owner === 'mixed') return { ...entry, state: 'shared' };
+  if (owner === 'others' || (owner === 'mixed' && !read.sharedIncluded)) return { ...entry, state: 'shared' };
   const rowIds = read.keepRows ? [...new Set([...entry.rowIds, ...rowIdsOf(read.rows)])] : entry.rowIds;
   return { ...entry, rowIds, state: entry.sentMs !== null && read.settled ? 'survived' : 'pending' };
+}
+
+/** New activity whose beginning was written late: it began before the cut-off, and is the request's. */
+function notNewAfterAll(
+  reader: Reader,
+  entry: BookEntry,
+  {
+    rows = [],
+    reach,
+    keepRows,
+  }: { readonly rows: readonly Row[] | undefined } & Pick<Parameters<typeof entryAfterRead>[2], 'reach' | 'keepRows'>,
+): BookEntry {
+  const startMs = startOf(rows);
+  if (startMs === null || isNewActivity(startMs, reach)) return entry;
+  const owner = reader.owner(rows);
+  if (owner === 'subject') {
+    return {
+      ...entry,
+      state: 'pending',
+      startMs,
+      rowIds: keepRows ? rowIdsOf(rows) : entry.rowIds,
+    };
+  }
+  return { ...entry, state: owner === 'nobody' ? 'linked' : 'shared' };
+}
+
+/** Start of the first of these rows that says when it was, epoch milliseconds. */
+function startOf(rows: readonly Row[]): number | null {
+  const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
+  return starts.length === 0 ? null : Math.min(...starts);
+}
+
+/**
+ * Follows the conversations again: those of newcomers, whose traces prove the search; and once nothing of the person is
+ * readable any more, those of the plan, since what is written late may not name anybody.
+ */
+async function followThreads(
+  deps: LaneDeps,
+  reader: Reader,
+  book: Book,
+  now: {
+    readonly fresh: ReadonlyMap<string, TraceKey>;
+    readonly present: ReadonlyMap<string, readonly Row[]>;
+    /** Whether any trace that must go is readable: the read is not clean anyway. */
+    readonly isThere: boolean;
+  },
+): Promise<Expansion> {
+  const { fresh, present, isThere } = now;
+  const rowsOf = (key: string): readonly Row[] => present.get(key) ?? [];
+  const newRows = [...fresh.keys()].map(rowsOf).filter((rows) => ['subject', 'mixed'].includes(reader.owner(rows)));
+  const known = new Set((book.threads ?? []).map(threadKey));
+  const own = threadsOf(deps, newRows.flat()).filter((thread) => !known.has(threadKey(thread)));
+  if (own.length > 0) return expandThreads(deps, reader, own, { known: present, proof: 'own' });
+  if (isThere || fresh.size > 0) return NOTHING_EXPANDED;
+  const threads = (book.threads ?? []).map(({ projectId, key, text }) => ({ projectId, key, text }));
+  return expandThreads(deps, reader, reader.inScope(threads), { known: present, proof: 'controls' });
+}
+
+/** What the book says of conversations after these were looked at. */
+function threadsAfter(
+  book: Book,
+  { threads, others, missed }: Expansion,
+): Pick<Book, 'threads' | 'othersInThreads' | 'threadsMissed'> {
+  if (threads.length === 0) return {};
+  const looked = new Set(threads.map(threadKey));
+  const before = book.threads ?? [];
+  const isAgain = before.some((thread) => looked.has(threadKey(thread)));
+  return {
+    // Of those that hold other people only the person's part has gone, so a conversation stays shared.
+    threads: [
+      ...before.filter((thread) => !looked.has(threadKey(thread))),
+      ...threads.map((thread) => ({
+        ...thread,
+        shared: thread.shared || before.some((old) => old.shared && threadKey(old) === threadKey(thread)),
+      })),
+    ],
+    othersInThreads: Math.max(book.othersInThreads ?? 0, isAgain ? others : (book.othersInThreads ?? 0) + others),
+    threadsMissed: Math.max(book.threadsMissed ?? 0, isAgain ? missed : (book.threadsMissed ?? 0) + missed),
+  };
 }
 
 function judge(

@@ -291,6 +291,8 @@ function sentence(label: string, entry: RecordEntry): string {
       const agree = entry.disagreements.length === 0 ? 'that agree' : 'that differ: all are taken';
       return `${label}: ${formatTraces(entry.traces.matched)} of this person${copies}, found by ${entry.finders.length} finders ${agree}.`;
     }
+    case 'approved-plan':
+      return `${label}: the plan was approved, ${formatTraces(entry.traces.pending)} to be deleted.`;
     case 'submit':
       if (entry.count === 0) return `${label}, round ${entry.round}: nothing left to submit.`;
       return (

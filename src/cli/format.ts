@@ -206,6 +206,7 @@ function formatLane(lane: ConnectionStatus): string[] {
         [traces.shared, 'shared, kept'],
         [traces.linked, 'without a person, kept'],
         [traces.inconclusive, 'inconclusive'],
+        [traces.newActivity, 'begun after the cut-off, kept'],
         [traces.abandoned, 'abandoned'],
       ]),
     ),

@@ -178,9 +178,27 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
         ...(entry.notProvenBefore === null
           ? []
           : [detail('not proven', `before ${formatDate(entry.notProvenBefore)}: no control is as old`)]),
+        ...(entry.cutoff == null
+          ? []
+          : [detail('cut-off', `${formatDate(entry.cutoff)}: what began later is new activity`)]),
+        ...(entry.threads === undefined || entry.threads.searched === 0
+          ? []
+          : [
+              detail(
+                'threads',
+                `${formatCount(entry.threads.searched)} conversations followed, ${formatCount(entry.threads.shared)} with ` +
+                  `other people, ${formatCount(entry.threads.missed)} not searchable`,
+              ),
+            ]),
         ...entry.disagreements.map((text) => detail('disagreed', text)),
         ...entry.limits.map((text) => detail('limit', text)),
         ...(entry.accepted.length === 0 ? [] : [detail('accepted', entry.accepted.join(', '))]),
+      ];
+    }
+    case 'approved-plan': {
+      const along = entry.include.length === 0 ? 'nothing along' : `along: ${entry.include.join(', ')}`;
+      return [
+        entryLine(entry.at, `plan approved (${along}): ${formatCount(entry.traces.pending)} traces to be deleted`),
       ];
     }
     case 'submit': {

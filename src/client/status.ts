@@ -173,8 +173,9 @@ function laneFromRecord(name: string, lane: LaneRecord | undefined, sealed: Reco
   const entries = (lane?.entries ?? []).map(({ entry }) => entry);
   const plan = entries.find((entry) => entry.kind === 'plan');
   const read = entries.findLast((entry) => entry.kind === 'read');
-  const figures = outcome ?? read ?? plan ?? initial;
-  const rounds = entries.map((entry) => (entry.kind === 'plan' ? 0 : entry.round));
+  const approved = entries.findLast((entry) => entry.kind === 'approved-plan');
+  const figures = outcome ?? read ?? approved ?? plan ?? initial;
+  const rounds = entries.map((entry) => ('round' in entry ? entry.round : 0));
   const status: Status = outcome?.verdict ?? initial.status;
   return {
     ...initial,
@@ -182,7 +183,7 @@ function laneFromRecord(name: string, lane: LaneRecord | undefined, sealed: Reco
     round: outcome?.round ?? Math.max(0, ...rounds),
     searched: plan?.searched ?? {},
     given: figures.given,
-    traces: figures.traces,
+    traces: { ...figures.traces, newActivity: figures.traces.newActivity ?? 0 },
     copies: figures.copies,
     cleanReads: read?.cleanReads ?? 0,
     cleanReadsWanted: plan?.policy.cleanReads ?? initial.cleanReadsWanted,

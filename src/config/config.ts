@@ -6,7 +6,9 @@ import type { KindRule } from '../activities/deps.ts';
 import { webhookKey } from '../activities/webhook.ts';
 import type { Clock } from '../erasure/clock.ts';
 import { EVENT_KINDS, type EventKind } from '../erasure/events.ts';
+import { KEPT_POLICIES, type KeptPolicy } from '../erasure/include.ts';
 import { isZone, LAWS, type Law } from '../erasure/law.ts';
+import { durationSchema } from '../stores/connection.ts';
 import { connectionSchema } from '../stores/registry.ts';
 import { deriveKeys, KeyError, type KeySecrets } from '../vault/keys.ts';
 import { parseDuePeriod, type DuePeriod } from './due.ts';
@@ -24,6 +26,8 @@ const connectionName = z
     /^[a-z0-9][a-z0-9._-]{0,62}$/,
     'a connection name must be lower-case letters, digits, dots, dashes or underscores',
   );
+
+const keptSchema = z.enum(KEPT_POLICIES, 'must be keep, ask or erase').default('keep');
 
 const policySchema = z.strictObject({
   /** Counted clean reads, a settle time apart, before a lane may say `verified`. Default and least: 2. */
@@ -54,8 +58,18 @@ const policySchema = z.strictObject({
    * say who asks (`requestedBy`). Default: nobody else is needed.
    */
   secondPersonAbove: z.int().min(0).optional(),
-  /** What happens to traces that carry several people. Only `keep`: they are kept and reported. */
-  sharedTraces: z.literal('keep', 'must be "keep": shared traces are kept and reported').default('keep'),
+  /**
+   * What happens to traces that carry several people: `keep` reports them, `ask` waits for an operator before anything is
+   * deleted, `erase` erases them for all who are in them. Default: keep.
+   */
+  sharedTraces: keptSchema,
+  /**
+   * What happens to traces of the person's conversations that carry nobody's identifier; as above. `erase` leaves those
+   * alone whose conversation holds other people. Default: keep.
+   */
+  linkedTraces: keptSchema,
+  /** What starts later than so long after the receipt is new activity: reported, and not erased. Default: 1 h. */
+  grace: durationSchema.prefault('1 h'),
   /** People expected to wait for the same window at once; spreads their wake-ups. Default: 200. */
   expectedPeople: z.int().min(1).default(200),
   /** When to look again after the end, each counted from it: days or weeks. Default: never. */
@@ -150,7 +164,10 @@ export interface LetheConfig {
     readonly refuseAbove: number;
     readonly approveAbove?: number | undefined;
     readonly secondPersonAbove?: number | undefined;
-    readonly sharedTraces: 'keep';
+    readonly sharedTraces: KeptPolicy;
+    readonly linkedTraces: KeptPolicy;
+    /** Milliseconds. */
+    readonly grace: number;
     readonly expectedPeople: number;
     /** Days after the end on which a watch looks again; ascending, unique. */
     readonly aftercareDays: readonly number[];

@@ -1,4 +1,5 @@
 import { formatCount, formatTraces } from './format.ts';
+import { INCLUDES, type Include } from './include.ts';
 
 /** An operator's word that exactly one plan may be carried out. */
 export interface Approval {
@@ -9,6 +10,8 @@ export interface Approval {
   readonly by: string;
   /** Virtual epoch milliseconds. */
   readonly atMs: number;
+  /** Traces that the plan keeps and that are to be erased along; absent: none. */
+  readonly include?: readonly Include[];
 }
 
 /** What `approve` says besides who asks and why. */
@@ -16,14 +19,16 @@ export interface ApprovalFields {
   /** The digest that the status shows. */
   readonly planDigest: string;
   readonly atMost: number;
+  /** See `Approval.include`. */
+  readonly include?: readonly Include[];
 }
 
 /** Names of the message's own fields. */
-export const APPROVAL_FIELDS = ['planDigest', 'atMost'] as const;
+export const APPROVAL_FIELDS = ['planDigest', 'atMost', 'include'] as const;
 
 /** @returns the fields, or a line that says which one is wrong; never repeats a value. */
 export function parseApprovalFields(fields: Readonly<Record<string, unknown>>): ApprovalFields | string {
-  const { planDigest, atMost } = fields;
+  const { planDigest, atMost, include } = fields;
   if (typeof planDigest !== 'string' || !/^[0-9a-f]{64}$/.test(planDigest)) {
     return '"planDigest" must be the 64 hexadecimal digits that the status shows';
   }
@@ -32,7 +37,12 @@ export function parseApprovalFields(fields: Readonly<Record<string, unknown>>): 
   }
   // Two lanes may hold the same plan: which one is meant is never guessed.
   if (fields['connection'] === undefined) return '"connection" must name the lane: each plan is approved by itself';
-  return { planDigest, atMost };
+  if (include === undefined) return { planDigest, atMost };
+  const known: readonly unknown[] = INCLUDES;
+  if (!Array.isArray(include) || !include.every((one) => known.includes(one))) {
+    return `"include" must be a list of ${INCLUDES.join(' and ')}: traces that the plan keeps`;
+  }
+  return { planDigest, atMost, include: INCLUDES.filter((one) => include.includes(one)) };
 }
 
 /** How many traces need no approval, by what rule. */
@@ -81,6 +91,9 @@ export interface ApprovalScene {
     readonly traces: number;
     readonly submittedBefore: number;
     readonly batches: number;
+    /** Kept traces that an approval may include. */
+    readonly shared: number;
+    readonly linked: number;
   } | null;
   /** Above so many traces the approver must not be the requester; null or absent: never. */
   readonly secondPersonAbove?: number | null | undefined;
@@ -98,8 +111,13 @@ export function approvalRefusal(
   if (plan === null) {
     return `${connection} was planned by an earlier release, without a plan to approve; retry plans again`;
   }
-  const total = plan.traces + plan.submittedBefore;
-  const present = `the present plan is ${plan.digest}: ${formatTraces(plan.traces)} in ${formatCount(plan.batches)} delete ${plan.batches === 1 ? 'call' : 'calls'}, ${formatCount(total)} ever submitted`;
+  const { include = [] } = approval;
+  if (include.length > 0 && plan.submittedBefore > 0) {
+    return `${connection} has begun to delete: kept traces can only be included before; ask for them by a request of their own`;
+  }
+  const along = include.reduce((sum, one) => sum + plan[one], 0);
+  const total = plan.traces + plan.submittedBefore + along;
+  const present = `the present plan is ${plan.digest}: ${formatTraces(plan.traces)} in ${formatCount(plan.batches)} delete ${plan.batches === 1 ? 'call' : 'calls'}, ${formatCount(total)} ever submitted${along === 0 ? '' : `, ${formatCount(along)} kept ones included`}`;
   if (approval.planDigest !== plan.digest) return `${connection} has another plan by now; ${present}`;
   if (approval.atMost < total) {
     return `"atMost" ${formatCount(approval.atMost)} is less than the plan needs in ${connection}; ${present}`;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { INCLUDES } from './include.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 
 /**
@@ -8,9 +9,20 @@ import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 const entrySchema = z.strictObject({
   projectId: z.string(),
   traceId: z.string(),
-  state: z.enum(['pending', 'verifiedAbsent', 'goneBeforeSubmit', 'survived', 'shared', 'linked', 'inconclusive']),
-  /** How we came to know of it. */
-  via: z.enum(['person', 'known']),
+  state: z.enum([
+    'pending',
+    'verifiedAbsent',
+    'goneBeforeSubmit',
+    'survived',
+    'shared',
+    'linked',
+    'inconclusive',
+    'newActivity',
+  ]),
+  /** How we came to know of it: by a search by person, from the caller, or through a conversation of the person's. */
+  via: z.enum(['person', 'known', 'thread']),
+  /** Of an unlabelled trace: whether one of its conversations is not, or may not be, the person's alone (P12). */
+  sharedThread: z.boolean().optional(),
   /** Runs when it was first read. */
   runs: z.int(),
   /** The store's ids of its rows, all that were ever read; only where the store deletes by rows. */
@@ -18,6 +30,16 @@ const entrySchema = z.strictObject({
   startMs: z.number().nullable(),
   /** When it was last sent to the store for deletion, acknowledged or not; virtual epoch milliseconds. */
   sentMs: z.number().nullable(),
+});
+
+/** A conversation that traces of the person carry; conversations belong to a project. */
+const threadSchema = z.strictObject({
+  projectId: z.string(),
+  /** As written in the config. */
+  key: z.string(),
+  text: z.string(),
+  /** Whether traces of other people stand in it. */
+  shared: z.boolean(),
 });
 
 const knownSchema = z.strictObject({
@@ -63,16 +85,27 @@ export const bookSchema = z.strictObject({
   notProvenBeforeMs: z.number().nullable().default(null),
   /** The fewest ways of searching by person that answered in a read that counts (P5). */
   finders: z.int(),
-  /** Traces that the latest read showed and that started after the request's bound: reported, kept, and no entries. */
-  newer: z.int().default(0),
   /** Whether a counted read had to do without controls (P7). */
   noControl: z.boolean(),
+  /** What started later is new activity, epoch milliseconds (P21); absent: nothing is. */
+  cutoffMs: z.number().optional(),
+  /** Conversations of the person's traces (P12); absent: none. */
+  threads: z.array(threadSchema).optional(),
+  /** Traces of these that carry only other people: counted, never touched. */
+  othersInThreads: z.int().optional(),
+  /** Conversations that no search could show, so that what stands in them is not known. */
+  threadsMissed: z.int().optional(),
+  /** What the policy erases along, in this plan and of later newcomers. */
+  erasedByPolicy: z.array(z.enum(INCLUDES)).optional(),
+  /** What is erased along by policy or approval: such traces are not pulled for what they are known to be (P14). */
+  included: z.array(z.enum(INCLUDES)).optional(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */
   batches: z.array(z.array(z.int())),
 });
 
 export type Book = z.infer<typeof bookSchema>;
 export type BookEntry = Book['entries'][number];
+export type BookThread = z.infer<typeof threadSchema>;
 export type KnownId = Book['known'][number];
 export type BookCopy = Book['copies'][number];
 
@@ -140,6 +173,7 @@ export function traceLedger(book: Book): TraceLedger {
     shared: count('shared'),
     linked: count('linked'),
     inconclusive: count('inconclusive') + book.lost,
+    newActivity: count('newActivity'),
     abandoned: 0,
   };
 }

@@ -77,6 +77,8 @@ export interface LaneState {
   readonly approval?: Approval | null;
   /** The earliest verdict there can be if everything goes well from the latest answer on; absent: not known. */
   readonly earliestVerdictAtMs?: number;
+  /** An approval included kept traces: the plan approved is to be sealed anew with them. */
+  readonly including?: boolean;
   /** Another request joined: the next plan goes on from the manifest there is instead of beginning anew. */
   readonly joined?: boolean;
 }
@@ -187,7 +189,8 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
     cleanReads: answer.cleanReads,
     lastCountedAtMs: answer.cleanReads > 0 ? answer.atMs : null,
     nextCheckAtMs: answer.nextCheckAtMs,
-    plan: answer.plan ?? null,
+    plan: answer.plan ?? (lane.including === true ? (lane.plan ?? null) : null),
+    ...(lane.including === true ? { including: false } : {}),
     ...expectation(answer),
     ...(lane.joined === true
       ? { joined: answer.stop !== null, settledAtMs: latest(lane.settledAtMs, answer.settledAtMs ?? null) }
@@ -263,7 +266,12 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   const left = answer.batches.reduce((sum, count) => sum + count, 0);
   let flag: Flag | null = null;
   if (newcomerRounds >= most) {
-    flag = raised(lane, 'new-traces', 'a source still writes traces of this person; stop it', answer.atMs);
+    flag = raised(
+      lane,
+      'new-traces',
+      'source still writing: traces of this person keep arriving; stop it',
+      answer.atMs,
+    );
   } else if (round > most) {
     const text = `${formatTraces(left)} still readable after ${lane.round} rounds; submitted again each round; ask the store's support`;
     flag = raised(lane, 'survivors', text, answer.atMs);
@@ -365,7 +373,7 @@ export function refusal(lane: LaneState, verb: VerbName, message?: OperatorMessa
     return `${lane.connection} waits before its ${lane.round === 0 ? 'first' : 'next'} delete`;
   }
   if (verb !== 'approve') return null;
-  const { requestedBy, planDigest, atMost } = message ?? {};
+  const { requestedBy, planDigest, atMost, include } = message ?? {};
   if (requestedBy === undefined || planDigest === undefined || atMost === undefined) {
     return `${lane.connection} is not told which plan is approved`;
   }
@@ -376,7 +384,8 @@ export function refusal(lane: LaneState, verb: VerbName, message?: OperatorMessa
     secondPersonAbove: lane.policy?.secondPersonAbove,
     requester,
   };
-  return approvalRefusal(scene, { requestedBy, planDigest, atMost });
+  const fields = { requestedBy, planDigest, atMost, ...(include === undefined ? {} : { include }) };
+  return approvalRefusal(scene, fields);
 }
 
 /** When a hold ends, and whether the lane goes on by itself then. */
@@ -460,10 +469,12 @@ export function ordered(
         atMost: message?.atMost ?? 0,
         by: message?.requestedBy ?? '',
         atMs: now,
+        ...(message?.include === undefined ? {} : { include: message.include }),
       };
+      const along = (approval.include ?? []).reduce((sum, one) => sum + (lane.plan?.[one] ?? 0), 0);
       return say(
         approved(lane, approval),
-        `submits ${formatTraces(lane.plan?.traces ?? 0)}, exactly the plan approved`,
+        `submits ${formatTraces((lane.plan?.traces ?? 0) + along)}, exactly the plan approved${along === 0 ? '' : ` with ${formatTraces(along)} it kept`}`,
       );
     }
   }
@@ -473,6 +484,8 @@ export function ordered(
 function approved(lane: LaneState, approval: Approval): LaneState {
   const batches = lane.plan?.details.batches ?? [];
   const next: LaneState = { ...lane, approval, batches, nextBatch: 0, flag: null, trouble: null, lookNow: false };
+  // The manifest is sealed anew first, with what is included.
+  if ((approval.include ?? []).length > 0) return { ...next, phase: 'resolving', including: true };
   if (batches.length === 0) return { ...next, phase: 'waiting' };
   return { ...next, phase: 'deleting', round: lane.round + 1, nextCheckAtMs: null };
 }
@@ -552,7 +565,7 @@ export function connectionStatus(lane: LaneState, realNowMs: number, details = f
         : { reason: attention.reason, since: new Date(attention.sinceMs).toISOString(), next: attention.next },
     searched: Object.fromEntries(Object.entries(lane.searched).map(([kind, keys]) => [kind, [...keys]])),
     given,
-    traces,
+    traces: { ...traces, newActivity: traces.newActivity ?? 0 },
     copies: { ...copies, notExamined: [...copies.notExamined] },
     cleanReads: lane.cleanReads,
     cleanReadsWanted: lane.policy?.cleanReads ?? 2,

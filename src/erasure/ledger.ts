@@ -27,10 +27,12 @@ export interface TraceLedger {
   readonly survived: number;
   /** Carries other people too, or by now only others: kept (P14, P17). */
   readonly shared: number;
-  /** Given by the caller, carries nobody, and no consent covers it (P16): kept. */
+  /** Given by the caller or of the person's conversations, carries nobody, and no consent covers it (P12, P16): kept. */
   readonly linked: number;
   /** No read could prove anything about it, for instance because its project disappeared (P9). */
   readonly inconclusive: number;
+  /** Begun after the request's cut-off: reported, and never erased by itself (P21). Absent in older figures: 0. */
+  readonly newActivity?: number | undefined;
   /** Not proven absent when an operator abandoned the request. */
   readonly abandoned: number;
 }
@@ -68,6 +70,7 @@ export const EMPTY_TRACES: TraceLedger = {
   shared: 0,
   linked: 0,
   inconclusive: 0,
+  newActivity: 0,
   abandoned: 0,
 };
 
@@ -104,6 +107,7 @@ export function imbalances(ledgers: {
         t.shared +
         t.linked +
         t.inconclusive +
+        (t.newActivity ?? 0) +
         t.abandoned,
     ],
     ['copies', c.found, c.erased + c.manual + c.outOfReach + c.inconclusive + c.abandoned],

@@ -56,6 +56,8 @@ export const EXCEPTION_KINDS = [
   'inconclusive-copies',
   'not-examined',
   'new-traces',
+  'new-activity',
+  'shared-threads',
 ] as const;
 export type ExceptionKind = (typeof EXCEPTION_KINDS)[number];
 
@@ -91,6 +93,11 @@ export function exceptionsFromLedgers(
       kind: 'linked',
       count: traces.linked,
       text: `${traces.linked} carry nobody's identifier, and were kept for want of consent`,
+    },
+    {
+      kind: 'new-activity',
+      count: traces.newActivity ?? 0,
+      text: `${some(traces.newActivity ?? 0, 'trace', 'traces')} began after this request's cut-off, its receipt plus the policy's grace: not covered by it, and kept`,
     },
     { kind: 'inconclusive', count: traces.inconclusive, text: `${traces.inconclusive} could not be read either way` },
     {

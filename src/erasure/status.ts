@@ -37,6 +37,7 @@ export const connectionStatusSchema = z.strictObject({
     shared: count,
     linked: count,
     inconclusive: count,
+    newActivity: count.default(0),
     abandoned: count,
   }),
   copies: z.strictObject({

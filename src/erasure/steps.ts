@@ -3,6 +3,7 @@ import type { Extension } from './deadline.ts';
 import type { JoinedRequest } from './extend.ts';
 import type { Deadlines } from './law.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
+import type { Include } from './include.ts';
 import type { LaneException, Verdict } from './outcome.ts';
 import type { ConnectionPlan } from './plan.ts';
 import type { Identifier } from './request.ts';
@@ -106,6 +107,10 @@ export interface ResolveInput extends StepInput {
   readonly openedKinds?: readonly string[];
   /** Manifest of an earlier plan of the lane, on which this one goes on; absent: there is none. */
   readonly previous?: { readonly book: BlobRef };
+  /** Set by an approval that includes traces which the plan kept; see `withIncluded`. Absent: the policy decides. */
+  readonly include?: readonly Include[];
+  /** The plan that was approved: it is sealed anew with what is included, and nothing is searched. Absent: plan afresh. */
+  readonly book?: BlobRef;
 }
 
 export interface ResolveAnswer extends LaneFigures, Expected {
@@ -224,6 +229,7 @@ export interface RecordedVerb {
   readonly applied: boolean;
   /** Of an approval: the plan it was for, and the most traces it allows. */
   readonly planDigest?: string;
+  readonly include?: readonly Include[];
   readonly atMost?: number;
 }
 

@@ -1,4 +1,5 @@
 import { APPROVAL_FIELDS, parseApprovalFields } from './approval.ts';
+import type { Include } from './include.ts';
 import { isDay } from './law.ts';
 
 /** What lanes understand. */
@@ -17,7 +18,8 @@ export const VERB_DESCRIPTIONS: Readonly<Record<VerbName, string>> = {
   hold: 'Stop before the next API call and stay stopped. { "requestedBy", "reason", "connection"?, "until"?, "autoRelease"? }',
   release: 'Go on after a hold. { "requestedBy", "reason", "connection"? }',
   abandon: 'End without proof; what was submitted cannot be recalled. { "requestedBy", "reason", "connection"? }',
-  approve: 'Delete exactly the plan that waits. { "requestedBy", "reason", "connection", "planDigest", "atMost" }',
+  approve:
+    'Delete exactly the plan that waits. { "requestedBy", "reason", "connection", "planDigest", "atMost", "include"? }',
 };
 
 /** See `VERB_DESCRIPTIONS`. */
@@ -37,6 +39,8 @@ export interface OperatorMessage {
   readonly planDigest?: string;
   /** Of `approve` only, and needed there: most traces that may ever be submitted in the lane. */
   readonly atMost?: number;
+  /** Of `approve` only: traces that the plan keeps and that are to be erased along. Default: none. */
+  readonly include?: readonly Include[];
   /** Of a hold: when it ends, ISO 8601 with a zone. Default: never by itself. */
   readonly until?: string;
   /** Of a hold with an end: go on by itself then. Default: stay held and ask for an operator. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
+import { INCLUDES } from '../erasure/include.ts';
 import { LAWS } from '../erasure/law.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
@@ -118,6 +119,7 @@ const figuresShape = {
     shared: count,
     linked: count,
     inconclusive: count,
+    newActivity: count.optional(),
     abandoned: count,
   }),
   copies: z.strictObject({
@@ -171,10 +173,29 @@ const planEntrySchema = z
     policy: z.strictObject({ cleanReads: count, flagAfterRounds: count, secondPersonAbove: count.optional() }),
     /** The earliest verdict there can be, by the store's rhythm: an estimate. Absent: from an earlier release. */
     earliestVerdictAt: instant.optional(),
+    /** What started later is new activity (P21). */
+    cutoff: instant.nullable().optional(),
+    /** Conversations of the person's traces that were searched: their number, and what stands in them (P12). */
+    threads: z.strictObject({ searched: count, shared: count, ofOthers: count, missed: count }).optional(),
     /** What this store's interface can't show, from the connector. */
     limits: z.array(text),
     /** Limits the controller accepted beforehand (P1). */
     accepted: z.array(z.string()),
+  })
+  .superRefine(refuseImbalance);
+
+/** A plan that an operator approved: with what it includes of the traces that the plan had kept. */
+const approvedPlanEntrySchema = z
+  .strictObject({
+    kind: z.literal('approved-plan'),
+    at: instant,
+    /** Kinds of kept traces that are erased along. */
+    include: z.array(z.enum(INCLUDES)),
+    ...figuresShape,
+    /** SHA-256 of the manifest in the vault. */
+    manifestDigest: hexDigest,
+    /** Traces per delete call of round 1. */
+    batches: z.array(count),
   })
   .superRefine(refuseImbalance);
 
@@ -258,6 +279,7 @@ const troubleEntrySchema = z.strictObject({
 
 const entrySchema = z.discriminatedUnion('kind', [
   planEntrySchema,
+  approvedPlanEntrySchema,
   submitEntrySchema,
   readEntrySchema,
   troubleEntrySchema,
@@ -289,6 +311,7 @@ const verbEntrySchema = z.strictObject({
   applied: z.boolean(),
   /** Of an approval: the plan it was for, and the most traces it allows. */
   planDigest: hexDigest.optional(),
+  include: z.array(z.enum(INCLUDES)).optional(),
   atMost: count.optional(),
 });
 export type VerbEntry = z.infer<typeof verbEntrySchema>;
@@ -516,6 +539,6 @@ export function recordedFigures(figures: LaneFigures): {
 }
 
 /** The record's spelling of an operator's message. */
-export function recordedVerb({ atMs, ...verb }: RecordedVerb): VerbEntry {
-  return { ...verb, at: recordedInstant(atMs) };
+export function recordedVerb({ atMs, include, ...verb }: RecordedVerb): VerbEntry {
+  return { ...verb, ...(include === undefined ? {} : { include: [...include] }), at: recordedInstant(atMs) };
 }

@@ -15,7 +15,6 @@ import type {
   Located,
   LocateQuery,
   LookupQuery,
-  PersonValue,
   Progress,
   Project,
   Read,
@@ -29,7 +28,7 @@ import type {
   Window,
 } from './port.ts';
 import { StoreError, TooManyRows } from './port.ts';
-import { keyOf, PairIndex, pairsOf } from './rows.ts';
+import { keyOf, PairIndex, pairsOf, valuesOf, type Searchable } from './rows.ts';
 
 /** How much goes into one call, and how long steps wait for each other. */
 export interface BatchingOptions extends ConvoyOptions {
@@ -826,17 +825,15 @@ function ownersOf(named: readonly (readonly string[])[]): ReadonlyMap<string, re
  * Whose a row of a combined search is: of those who asked for exactly what it carries, else of those whose question it
  * resembles, for stores that ignore case or round long numbers. Null: of nobody.
  */
-function valueOwners(
-  queries: readonly FindQuery[],
-): (row: { readonly persons: readonly PersonValue[] }) => readonly number[] | null {
+function valueOwners(queries: readonly FindQuery[]): (row: Searchable) => readonly number[] | null {
   const exact = ownersOf(
     queries.map(({ terms }) => terms.flatMap(({ kind, variants }) => variants.map((text) => valueKey(kind, text)))),
   );
   const alike = new PairIndex(queries.map(({ terms }) => pairsOf(terms)));
-  return ({ persons }) => {
-    const owners = [...new Set(persons.flatMap(({ kind, text }) => exact.get(valueKey(kind, text)) ?? []))];
+  return (row) => {
+    const owners = [...new Set(valuesOf(row).flatMap(({ kind, text }) => exact.get(valueKey(kind, text)) ?? []))];
     if (owners.length > 0) return owners;
-    const others = alike.of(persons);
+    const others = alike.of(row);
     return others.length > 0 ? others : null;
   };
 }

@@ -52,6 +52,15 @@ export function identifiersSchema<Key extends z.ZodType<string, string>>(key: Ke
     .refine((kinds) => Object.keys(kinds).length > 0, 'names no kind of identifier');
 }
 
+/** Keys under which traces carry their conversation; an empty list switches following conversations off. */
+export function threadsSchema(key: z.ZodType<string, string>, fallback: readonly string[]) {
+  return z
+    .array(key)
+    .max(20, 'names more than 20 keys')
+    .refine((keys) => new Set(keys).size === keys.length, 'names a key twice')
+    .prefault([...fallback]);
+}
+
 /** Limits that the controller has accepted beforehand (P1), by name. */
 export function acceptSchema(store: string, acceptable: readonly string[]) {
   return z

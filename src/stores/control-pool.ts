@@ -1,5 +1,5 @@
 import type { Control, PersonValue, Row } from './port.ts';
-import { keyOf } from './rows.ts';
+import { keyOf, valuesOf } from './rows.ts';
 
 /** Values left out of one search for everybody else. */
 const MOST_OTHERS = 10;
@@ -28,7 +28,7 @@ export class ControlPool {
         this.#barred.add(row.traceId);
         this.#barredRows.push(row);
       }
-      if (row.persons.some(({ key }) => this.#keys.includes(key))) this.#speaking.add(row.projectId);
+      if (valuesOf(row).some(({ key }) => this.#keys.includes(key))) this.#speaking.add(row.projectId);
     }
   }
 
@@ -47,7 +47,7 @@ export class ControlPool {
     const values = new Map<string, PersonValue>();
     for (const row of this.#barredRows) {
       if (row.projectId !== projectId) continue;
-      for (const value of row.persons) if (value.key === key) values.set(`${value.text} ${value.numeric}`, value);
+      for (const value of valuesOf(row)) if (value.key === key) values.set(`${value.text} ${value.numeric}`, value);
     }
     return [...values.values()].slice(0, MOST_OTHERS);
   }
@@ -74,7 +74,7 @@ export class ControlPool {
     // Different people first: two controls of one person are seen by the same single value of a list.
     for (const [others, row] of [true, false].flatMap((first) => oldest.map((one) => [first, one] as const))) {
       if (this.#barred.has(row.traceId)) continue;
-      for (const value of row.persons) {
+      for (const value of valuesOf(row)) {
         if (!this.#keys.includes(value.key) || value.text === '' || value.nested === true) continue;
         const name = JSON.stringify([row.projectId, value.key, classOf(value)]);
         const group = groups.get(name) ?? [];

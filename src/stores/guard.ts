@@ -96,6 +96,7 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
         return remember(await finder.find(query));
       },
     })),
+    ...(inner.threads === undefined ? {} : { threads: inner.threads }),
     lookups: inner.lookups.map((route) => ({
       name: route.name,
       lookup: async (query) => {

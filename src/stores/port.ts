@@ -21,6 +21,15 @@ export interface PersonValue {
   readonly nested?: true;
 }
 
+/** A value under one of the keys by which runs say what conversation they belong to (`TraceStore.threads`). */
+export type ThreadValue = Omit<PersonValue, 'kind'>;
+
+/**
+ * The kind under which conversations are searched: a `SearchTerm` of this kind names keys of `TraceStore.threads`. No kind
+ * of identifier in a config can be called so.
+ */
+export const THREAD_KIND = '#thread';
+
 /** Where a run's data is also kept, as far as the run itself tells. */
 export interface CopyMarks {
   readonly shared: boolean;
@@ -38,6 +47,8 @@ export interface Row {
   /** Epoch milliseconds; null when the store does not say. */
   readonly startMs: number | null;
   readonly persons: readonly PersonValue[];
+  /** Conversations that it says it belongs to; absent or empty: none. */
+  readonly threads?: readonly ThreadValue[];
   readonly marks: CopyMarks;
 }
 
@@ -100,6 +111,8 @@ export interface LooseRow {
   /** The store's own stable id, unique within its kind. */
   readonly id: string;
   readonly persons: readonly PersonValue[];
+  /** As of `Row`. */
+  readonly threads?: readonly ThreadValue[];
 }
 
 /** Outcome of one read through one route. It is complete: every page was read, or the read threw. */
@@ -339,6 +352,12 @@ export interface TraceStore {
   /** All visible projects of every type; enumerated anew at each call (P9). */
   projects(progress: Progress): Promise<readonly Project[]>;
   readonly finders: readonly Finder[];
+  /**
+   * Keys under which runs carry their conversation, as in the config. Finders and `controls` take them in a term of kind
+   * `THREAD_KIND`, like those of people, and every row tells its values. A conversation belongs to a project. Absent or
+   * empty: conversations are not followed.
+   */
+  readonly threads?: readonly string[];
   readonly lookups: readonly LookupRoute[];
   locate(query: LocateQuery): Promise<Located>;
   controls(query: ControlQuery): Promise<ControlsFound>;

@@ -1,5 +1,5 @@
-import type { Control, PersonValue, Row, SearchTerm } from './port.ts';
-import { StoreError } from './port.ts';
+import type { Control, PersonValue, Row, SearchTerm, ThreadValue } from './port.ts';
+import { StoreError, THREAD_KIND } from './port.ts';
 
 /** What a read brought, and which of the controls that it carried it saw in every call that carried them. */
 export interface Found {
@@ -35,9 +35,20 @@ export function seenIn(rows: readonly Row[], controls: readonly Control[]): Read
   return new Set(
     controls.filter((control) => {
       const row = byRun.get(keyOf(control));
-      return row?.traceId === control.traceId && row.persons.some((value) => sameValue(value, control.value));
+      return row?.traceId === control.traceId && valuesOf(row).some((value) => sameValue(value, control.value));
     }),
   );
+}
+
+/** What a row may be searched by: its people, and the conversations that it belongs to. */
+export interface Searchable {
+  readonly persons: readonly PersonValue[];
+  readonly threads?: readonly ThreadValue[];
+}
+
+/** All values that a search may find a row by. */
+export function valuesOf({ persons, threads = [] }: Searchable): readonly PersonValue[] {
+  return threads.length === 0 ? persons : [...persons, ...threads.map((value) => ({ kind: THREAD_KIND, ...value }))];
 }
 
 function sameValue(a: PersonValue, b: PersonValue): boolean {
@@ -59,9 +70,9 @@ export function pairsOf(terms: readonly SearchTerm[]): Pair[] {
  * Whether a row has anything to do with what was asked. Looser than the caller's exact comparison (P15) on purpose: a
  * store that ignores case or rounds long integers did apply the filter, and what it found too much is somebody else's.
  */
-export function resembles(row: { readonly persons: readonly PersonValue[] }, pair: Pair): boolean {
+export function resembles(row: Searchable, pair: Pair): boolean {
   const wanted = new Set(looks(pair));
-  return row.persons.some((value) => looks(value).some((look) => wanted.has(look)));
+  return valuesOf(row).some((value) => looks(value).some((look) => wanted.has(look)));
 }
 
 /** Finds those of many questions that a row resembles, without comparing it to each. */
@@ -79,9 +90,9 @@ export class PairIndex {
   }
 
   /** @returns positions of the questions. */
-  of(persons: readonly PersonValue[]): readonly number[] {
+  of(row: Searchable): readonly number[] {
     return [
-      ...new Set(persons.flatMap((value) => looks(value).flatMap((look) => [...(this.#owners.get(look) ?? [])]))),
+      ...new Set(valuesOf(row).flatMap((value) => looks(value).flatMap((look) => [...(this.#owners.get(look) ?? [])]))),
     ];
   }
 }

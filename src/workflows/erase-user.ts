@@ -540,7 +540,7 @@ class EraseUser {
   }
 
   private record(verb: string, message: OperatorMessage, connection: string | null, applied: boolean): void {
-    const { requestedBy, reason, verbId, planDigest, atMost } = message;
+    const { requestedBy, reason, verbId, planDigest, atMost, include } = message;
     this.verbs.push({
       verb,
       requestedBy,
@@ -549,6 +549,7 @@ class EraseUser {
       atMs: virtualAt(this.clock(), Date.now()),
       applied,
       ...(planDigest === undefined ? {} : { planDigest }),
+      ...(include === undefined ? {} : { include }),
       ...(atMost === undefined ? {} : { atMost }),
     });
     if (verbId !== undefined) {

@@ -93,11 +93,13 @@ const ACCEPT = ['row-history', 'playgrounds', 'derived-data', 'proxy-cache'];
 function spansOf({ traceId, rows, rootless = false }: SeedTrace, nowMs: number) {
   return {
     ...(traceId === undefined ? {} : { traceId }),
-    spans: rows.map(({ persons = {}, startMs, rowId }, index) => ({
+    spans: rows.map(({ persons = {}, thread, startMs, rowId }, index) => ({
       ...(rowId === undefined ? {} : { id: rowId }),
       name: index === 0 ? 'answer' : `step ${index}`,
       created: startMs ?? nowMs - 30 * 86_400_000 + index,
-      ...(Object.keys(persons).length === 0 ? {} : { metadata: { ...persons } }),
+      ...(Object.keys(persons).length === 0 && thread === undefined
+        ? {}
+        : { metadata: { ...persons, ...(thread === undefined ? {} : { thread_id: thread }) } }),
       ...(rootless ? { fields: { span_parents: [crypto.randomUUID()] } } : {}),
     })),
   };

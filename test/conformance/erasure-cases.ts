@@ -1,8 +1,10 @@
 import { expect } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConfigInput } from '../../src/config/config.ts';
 import type { EraseRequest } from '../../src/erasure/request.ts';
 import { imbalances } from '../../src/erasure/ledger.ts';
 import type { Verdict } from '../../src/erasure/outcome.ts';
+import { DAY_MS } from '../../src/erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../../src/erasure/status.ts';
 import type { Read, TraceStore } from '../../src/stores/port.ts';
 import { watchToEnd } from '../support/watch.ts';
@@ -41,6 +43,8 @@ export interface ErasureCase {
   readonly name: string;
   /** The connection as the worker gets it; `isOn` tells whether `Act.switchOn` was called and the store not yet healed. */
   readonly decorate?: (store: TraceStore, isOn: () => boolean) => TraceStore;
+  /** Part of the config's `policy`. Default: none of it. */
+  readonly policy?: ConfigInput['policy'];
   /** Staged before the request; may add to it. */
   readonly before?: (act: Act) => Promise<Partial<EraseRequest> | NotPossible | undefined>;
   /** Done when every delete call of the first round was acknowledged. */
@@ -156,6 +160,78 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
     exceptions: ['shared'],
     copyMayStay: 'what stays of the person brings it back',
     check: (_act, lane) => expect(lane.traces).toMatchObject({ matched: 5, verifiedAbsent: 4, shared: 1 }),
+  },
+  {
+    name: 'P12: the same conversation without a user id is found, kept and an exception; another one is nobody’s business',
+    before: async (act) => {
+      const [project, elsewhere] = act.harness.projects;
+      await act.late([{ project, rows: [{ persons: { user_id: PERSON }, thread: 'talk-1' }, {}] }]);
+      await act.kept([
+        { project, rows: [{ thread: 'talk-1' }, {}] },
+        { project, rows: [{ persons: { user_id: 'other-1' }, thread: 'talk-2' }] },
+        { project, rows: [{ thread: 'talk-2' }] },
+        // A conversation belongs to its project.
+        { project: elsewhere, rows: [{ thread: 'talk-1' }] },
+      ]);
+      return undefined;
+    },
+    end: 'verified-with-exceptions',
+    exceptions: ['linked'],
+    check: (_act, lane) => expect(lane.traces).toMatchObject({ matched: 6, verifiedAbsent: 5, linked: 1 }),
+  },
+  {
+    name: 'P12 P17: a policy erases kept traces along, and never those of a conversation that holds other people',
+    policy: { sharedTraces: 'erase', linkedTraces: 'erase' },
+    before: async (act) => {
+      const [project] = act.harness.projects;
+      const person = { user_id: PERSON };
+      await act.late([
+        { project, rows: [{ persons: person, thread: 'o\'talk "1"' }] },
+        { project, rows: [{ thread: 'o\'talk "1"' }, {}] },
+        { project, rows: [{ persons: person }, {}, { persons: { user_id: 'other-1' } }] },
+        { project, rows: [{ persons: person, thread: 'talk-2' }] },
+      ]);
+      await act.kept([
+        { project, rows: [{ persons: { user_id: 'other-2' }, thread: 'talk-2' }] },
+        { project, rows: [{ thread: 'talk-2' }, {}] },
+        { project, rows: [{ thread: 'talk-3' }] },
+      ]);
+      return undefined;
+    },
+    end: 'verified-with-exceptions',
+    exceptions: ['linked', 'shared-threads'],
+    check: (_act, lane) => expect(lane.traces).toMatchObject({ matched: 9, verifiedAbsent: 8, linked: 1, shared: 0 }),
+  },
+  {
+    name: 'P12: what is written into the conversation late, without a user id, is seen before anything is called proven',
+    before: async (act) => {
+      const [project] = act.harness.projects;
+      await act.late([{ project, rows: [{ persons: { user_id: PERSON }, thread: 'talk-1' }] }]);
+      return undefined;
+    },
+    afterSubmit: async (act) => {
+      const startMs = act.harness.erasure.startMs - 20 * DAY_MS;
+      await act.kept([{ project: act.harness.projects[0], rows: [{ thread: 'talk-1', startMs }] }]);
+    },
+    end: 'verified-with-exceptions',
+    exceptions: ['linked'],
+    check: (_act, lane) => expect(lane.traces).toMatchObject({ matched: 6, verifiedAbsent: 5, linked: 1 }),
+  },
+  {
+    name: 'P21: what begins after the cut-off is new activity, kept and an exception, whenever it is found',
+    policy: { sharedTraces: 'erase', linkedTraces: 'erase' },
+    before: async (act) => {
+      await act.kept([{ project: act.harness.projects[0], rows: begunLater(act) }]);
+      return { receivedAt: new Date(act.harness.erasure.startMs - 10 * DAY_MS).toISOString() };
+    },
+    afterSubmit: async (act) => {
+      await act.kept([{ project: act.harness.projects[1], rows: begunLater(act) }]);
+    },
+    end: 'verified-with-exceptions',
+    exceptions: ['new-activity'],
+    copyMayStay: 'what begins later brings it back',
+    check: (_act, lane) =>
+      expect(lane).toMatchObject({ round: 1, traces: { matched: 6, verifiedAbsent: 4, newActivity: 2 } }),
   },
   {
     name: 'P15: a search that finds look-alikes too leads to nobody but the person',
@@ -312,6 +388,15 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
   },
 ];
 
+function begunBefore(trace: SeedTrace, startMs: number): SeedTrace {
+  return { ...trace, rows: trace.rows.map((row, index) => ({ startMs: startMs + index, ...row })) };
+}
+
+/** Rows of the person that begin five days after the receipt of a request that came ten days before the start. */
+function begunLater({ harness }: Act): SeedTrace['rows'] {
+  return PERSON_ROWS.map((row, index) => ({ ...row, startMs: harness.erasure.startMs - 5 * DAY_MS + index }));
+}
+
 /** A read that was answered with nothing. */
 function unseeing(read: Read, isOn: () => boolean): Read {
   if (!isOn()) return read;
@@ -339,6 +424,7 @@ export async function perform(harness: StoreHarness, one: ErasureCase): Promise<
   const world = await World.start(`${harness.name} ${one.name}`, {
     start: harness.erasure.startMs,
     speed: harness.erasure.speed,
+    ...(one.policy === undefined ? {} : { config: (config) => ({ ...config, policy: one.policy }) }),
     ready: async (clock) => {
       const server = await harness.start(clock);
       const wire = new Wire(server.fetch ?? fetch, clock, (call) => harness.isDelete(call));
@@ -414,7 +500,12 @@ async function performOn(
     traits: store.traits,
     traces,
     others,
-    late: (more) => seed(more, going),
+    // Late data: it began before the request, however much virtual time has passed since.
+    late: (more) =>
+      seed(
+        more.map((trace) => begunBefore(trace, harness.erasure.startMs - 20 * DAY_MS)),
+        going,
+      ),
     switchOn: () => {
       decoration.on = true;
     },

@@ -9,6 +9,8 @@ export type Kind = (typeof KINDS)[number];
 export interface SeedRow {
   /** Values by kind of identifier; a number is written as a JSON number. Default: none. */
   readonly persons?: Readonly<Partial<Record<Kind, string | number>>>;
+  /** The conversation it says it belongs to. Default: none. */
+  readonly thread?: string;
   /** Epoch milliseconds. Default: some time in the last 30 days. */
   readonly startMs?: number;
   /** The store's id of the row. Default: one is made. An id that is there already is merged or replaced, as the store does. */

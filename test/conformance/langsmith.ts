@@ -108,13 +108,13 @@ function seedOne(sim: Awaited<ReturnType<typeof startLangSmithSimulator>>, trace
     traces: [
       {
         ...(traceId === undefined ? {} : { traceId }),
-        runs: trace.rows.map(({ persons, startMs, rowId }, index) => {
+        runs: trace.rows.map(({ persons, thread, startMs, rowId }, index) => {
           const id = rowId ?? (rootless ? crypto.randomUUID() : undefined);
           return {
             ...(id === undefined ? {} : { id }),
             ...(rootless ? { parent: traceId ?? lost } : {}),
             name: index === 0 ? 'answer' : `step ${index}`,
-            metadata: metadataOf(persons),
+            metadata: { ...metadataOf(persons), ...(thread === undefined ? {} : { conversation_id: thread }) },
             startTime: startMs ?? nowMs - 30 * 86_400_000 + index,
           };
         }),

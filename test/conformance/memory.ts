@@ -52,7 +52,7 @@ export const memory: StoreHarness = {
             const traceId = trace.traceId ?? server.newId('t');
             const root = trace.rootless === true ? server.newId('r') : null;
             const rowIds: string[] = [];
-            for (const { persons = {}, startMs, rowId } of trace.rows) {
+            for (const { persons = {}, thread, startMs, rowId } of trace.rows) {
               const id = rowId ?? server.newId('r');
               const { user_id: user, email } = persons;
               server.write({
@@ -61,7 +61,11 @@ export const memory: StoreHarness = {
                 project: projectId,
                 parent: root ?? rowIds[0] ?? null,
                 start: startMs ?? server.now() - 30 * 86_400_000,
-                fields: { ...(user === undefined ? {} : { user }), ...(email === undefined ? {} : { email }) },
+                fields: {
+                  ...(user === undefined ? {} : { user }),
+                  ...(email === undefined ? {} : { email }),
+                  ...(thread === undefined ? {} : { thread }),
+                },
               });
               rowIds.push(id);
             }

@@ -1,7 +1,7 @@
 import { expect } from '@jest/globals';
 import { GuardError } from '../../src/stores/guard.ts';
 import { MINUTE_MS } from '../../src/erasure/rhythm.ts';
-import { type Control, type Read, StoreError, type TraceStore } from '../../src/stores/port.ts';
+import { type Control, type Read, type Row, StoreError, THREAD_KIND, type TraceStore } from '../../src/stores/port.ts';
 import type { Habit, NotPossible, Seeded } from './harness.ts';
 import { IDENTIFIERS } from './identifiers.ts';
 import { bare, failure, keyOf, keysOf, OTHERS, type Scene, type SceneOptions } from './scene.ts';
@@ -341,6 +341,35 @@ export const PORT_CASES: readonly PortCase[] = [
         const people = rows.flatMap(({ persons }) => persons.map(({ text }) => text));
         expect([...new Set(people)].sort()).toEqual(['other-1', 'u_42']);
         expect(rows).toHaveLength(3);
+      }
+    },
+  },
+  {
+    name: 'P12: a search by conversation finds its rows, labelled or not, with its controls, whatever its value',
+    run: async (scene) => {
+      const [project] = scene.harness.projects;
+      const talks = ['talk-1', `it's "a" \\ talk`, ...scene.harness.injections];
+      await scene.seed(['talk-8', 'talk-9'].map((thread) => ({ project, rows: [{ thread }, {}] })));
+      for (const talk of talks) {
+        const seeded = await scene.seed([
+          { project, rows: [{ thread: talk }, {}] },
+          { project, rows: [{ thread: talk, persons: { user_id: 'u_42' } }] },
+        ]);
+        const { rows } = await scene.lookup(0, seeded, []);
+        const [key] = rows.flatMap(({ threads = [] }) => threads.map((value) => value.key));
+        expect(scene.store.threads).toContain(key);
+        const terms = [{ kind: THREAD_KIND, keys: [key ?? ''], variants: [talk] }];
+        const { projects, window } = scene;
+        const progress = (): void => undefined;
+        const exclude = ({ threads = [] }: Row): boolean => threads.some(({ text }) => text === talk);
+        const { controls } = await scene.store.controls({ projects, terms, window, want: 2, exclude, progress });
+        expect(controls.length).toBeGreaterThan(0);
+        for (const finder of scene.store.finders) {
+          const read = await finder.find({ projects, terms, window, controls, progress });
+          expect(read.controlsSeen).toEqual(controls.map(() => true));
+          expect(keysOf(read.rows)).toEqual(keysOf(seeded));
+          for (const row of read.rows) expect(row.threads?.map(({ text }) => text)).toContain(talk);
+        }
       }
     },
   },

@@ -62,11 +62,12 @@ export const respan: StoreHarness = {
                 traces: [
                   {
                     ...(traceId === undefined ? {} : { traceId }),
-                    spans: rows.map(({ persons: { user_id: user, email } = {}, startMs }, index) => ({
+                    spans: rows.map(({ persons: { user_id: user, email } = {}, thread, startMs }, index) => ({
                       name: index === 0 ? 'answer' : `step ${index}`,
                       startTime: startMs ?? sim.now() - 30 * 86_400_000 + index,
                       ...(user === undefined ? {} : { customerIdentifier: String(user) }),
                       ...(email === undefined ? {} : { metadata: { email } }),
+                      ...(thread === undefined ? {} : { threadIdentifier: thread }),
                       ...(rootless ? { parent: 'feedfeedfeedfeed' } : {}),
                     })),
                   },

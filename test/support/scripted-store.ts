@@ -1,4 +1,4 @@
-import { seenIn } from '../../src/stores/rows.ts';
+import { seenIn, valuesOf } from '../../src/stores/rows.ts';
 import type {
   Control,
   DeleteOrder,
@@ -134,7 +134,7 @@ export class ScriptedStore {
       query.terms.flatMap(({ keys, variants }) => keys.flatMap((key) => variants.map((v) => key + v))),
     );
     const rows = this.rows.filter(
-      ({ projectId, persons }) => projects.has(projectId) && persons.some(({ key, text }) => wanted.has(key + text)),
+      (row) => projects.has(row.projectId) && valuesOf(row).some(({ key, text }) => wanted.has(key + text)),
     );
     const { mostRows = Number.POSITIVE_INFINITY } = query;
     if (rows.length > mostRows) throw new TooManyRows(rows.slice(0, mostRows + 1));

@@ -157,7 +157,9 @@ export class World {
 
   /** Seeds people with three runs a trace; the first is the one to be erased in most tests. */
   seed(people: readonly string[], tracesPerPerson = 3, project = 'chat'): Map<string, readonly string[]> {
-    const seeded = this.sim.seedPeople({ project, people, tracesPerPerson });
+    // Before any request of this world, however much virtual time has passed since: they are no new activity.
+    const to = this.clock.virtualMs;
+    const seeded = this.sim.seedPeople({ project, people, tracesPerPerson, from: to - 30 * 86_400_000, to });
     return new Map(seeded.map(({ value, traceIds }) => [value, traceIds]));
   }
 

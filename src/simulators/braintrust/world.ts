@@ -244,7 +244,8 @@ export class World {
     const { metadata = null, tags = null } = before;
     later('lateTraces', () => {
       const root = this.random.uuid4();
-      return { id: this.random.uuid4(), span_id: root, root_span_id: root, metadata, tags, output: 'late' };
+      const { created } = before;
+      return { id: this.random.uuid4(), span_id: root, root_span_id: root, created, metadata, tags, output: 'late' };
     });
     const bare = habits.current.lateSpans?.bare ?? false;
     later('lateSpans', () => ({

@@ -158,10 +158,10 @@ export class DeletionQueue {
     const common = { projectId, tags: model.tags, metadata: model.metadata, extra: model.extra };
     const newcomer = this.#habits.takeLateTrace();
     if (newcomer !== null) {
-      const bornMs = atMs + newcomer;
-      const id = this.#random.uuid7(bornMs);
+      const id = this.#random.uuid7(model.startMs);
       const fields = { ...common, id, traceId: id, name: model.name, runType: model.runType };
-      this.#state.upsert({ ...fields, startMs: bornMs, endMs: bornMs + 1000 }, atMs, bornMs);
+      // Late data: it happened when its model did, and arrives now.
+      this.#state.upsert({ ...fields, startMs: model.startMs, endMs: model.startMs + 1000 }, atMs, atMs + newcomer);
     }
     const straggler = this.#habits.takeLateRun();
     if (straggler !== null) {

@@ -24,7 +24,7 @@ export interface LangSmithHabits extends CommonHabits {
   stale: number;
   /**
    * For each of the next `count` traces a batch deletes, a new trace with the same metadata, tags and project appears
-   * `delayMs` (default one hour) after that batch, starting then.
+   * `delayMs` (default one hour) after that batch: late data, which started with the deleted trace.
    */
   lateTraces: { readonly count: number; readonly delayMs?: number } | null;
   /** For each of the next `count` deleted traces, a late child run turns up under the deleted trace id. */

@@ -138,9 +138,9 @@ export class Deletions {
     const common = { environment, customerIdentifier, metadata, threadIdentifier };
     const newcomer = this.#habits.takeLateTrace();
     if (newcomer !== null) {
-      const bornMs = atMs + newcomer;
       const fields = { ...common, traceId: this.#state.newId(), name: model.name, logType: model.logType };
-      this.#write({ ...fields, startMs: bornMs - 1000, endMs: bornMs }, bornMs);
+      // Late data: it happened when its model did, and arrives now.
+      this.#write({ ...fields, startMs: model.startMs, endMs: model.startMs + 1000 }, atMs + newcomer);
     }
     const straggler = this.#habits.takeLateSpan();
     if (straggler !== null) {

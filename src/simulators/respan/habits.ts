@@ -57,7 +57,7 @@ export interface RespanHabits extends CommonHabits {
   windowCutsSpans: boolean;
   /** A late child span, with the root's identifiers, turns up under the deleted trace id. */
   lateSpans: LateComers | null;
-  /** A new trace with the same identifiers and metadata turns up. */
+  /** A new trace with the same identifiers and metadata turns up: late data, which started with the deleted one. */
   lateTraces: LateComers | null;
   /** Virtual milliseconds that accepted spans and logs wait in the queue, on top of the option `ingestDelayMs`. */
   queueDelayMs: number;

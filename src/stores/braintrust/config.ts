@@ -9,6 +9,7 @@ import {
   durationSchema,
   identifiersSchema,
   isLoopback,
+  threadsSchema,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
 
@@ -50,6 +51,11 @@ export const braintrustConnectionSchema = z
      * a flat key that holds dots itself, as OpenTelemetry writes them, is searched along with it.
      */
     identifiers: identifiersSchema(keySchema),
+    /**
+     * Metadata keys under which spans carry their conversation; none switches following conversations off. The vendor
+     * documents no such key. Default: the names that applications use most.
+     */
+    threads: threadsSchema(keySchema, ['metadata.session_id', 'metadata.thread_id', 'metadata.conversation_id']),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('Braintrust', ACCEPTABLE),
     /** How long a tombstone may take to show everywhere. Default and least for real stores: 2 min. */

@@ -1,6 +1,6 @@
 import { ControlPool } from '../control-pool.ts';
 import type { ControlQuery, ControlsFound } from '../port.ts';
-import { chunks, unique } from '../rows.ts';
+import { chunks, unique, valuesOf } from '../rows.ts';
 import type { BraintrustApi } from './api.ts';
 import { and, formsOf, ge, isNotNull, ne, or } from './query.ts';
 import type { Expression } from './query.ts';
@@ -41,7 +41,7 @@ export async function findControls(
     const carrying = or(some.flatMap((key) => pathsOf(key).map(isNotNull)));
     const filter = and([carrying, ...(options.besides ?? [])]);
     const page = await rows.page(state, { source: 'project_logs', ids, filter, window }, options);
-    if (page.rows.length > 0 && !page.rows.some(({ persons }) => persons.some(({ key }) => some.includes(key)))) {
+    if (page.rows.length > 0 && !page.rows.some((row) => valuesOf(row).some(({ key }) => some.includes(key)))) {
       const advice = 'rows came back without the keys asked for: the store ignored the filter';
       throw api.broken(state.tally, BTQL_ROUTE, advice);
     }

@@ -97,7 +97,7 @@ async function find({ api, rows, objects }: FinderParts, manner: Manner, query: 
 
 function matching(wire: readonly WireRow[], pairs: readonly Pair[]): Row[] {
   const index = new PairIndex([pairs]);
-  return wire.filter(({ persons }) => index.of(persons).length > 0).map((row) => rowOf(row, traceOf(row)));
+  return wire.filter((row) => index.of(row).length > 0).map((row) => rowOf(row, traceOf(row)));
 }
 
 /** Checks that every row, or every trace, is one that was asked for. */
@@ -116,7 +116,7 @@ function checked(
   const unit = (row: WireRow): string =>
     JSON.stringify(manner.shape === 'spans' ? [row.objectId, row.id] : [row.objectId, 'trace', traceOf(row)]);
   for (const row of wire) {
-    const resembling = index.of(row.persons).length > 0;
+    const resembling = index.of(row).length > 0;
     if (resembling) theirs.push(rowOf(row, traceOf(row)));
     if (resembling || runs.has(`${row.objectId} ${row.id}`)) wanted.add(unit(row));
   }
@@ -147,11 +147,11 @@ async function looseRows(
         const wire = await rows.all(state, { source, ids: some, filter, window });
         const index = new PairIndex([part]);
         for (const row of wire) {
-          if (index.of(row.persons).length === 0) {
+          if (index.of(row).length === 0) {
             const advice = 'rows came back that carry none of the values asked for: the store ignored the filter';
             throw api.broken(state.tally, BTQL_ROUTE, advice);
           }
-          loose.push({ kind, id: `${row.objectId}/${row.id}`, persons: row.persons });
+          loose.push({ kind, id: `${row.objectId}/${row.id}`, persons: row.persons, threads: row.threads });
         }
       });
     }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { PersonValue, Row } from '../port.ts';
+import type { PersonValue, Row, ThreadValue } from '../port.ts';
 import { instantOf, valuesIn } from '../values.ts';
 import type { Field, Path, Source } from './query.ts';
 
@@ -87,6 +87,7 @@ export interface WireRow {
   readonly key: string | null;
   readonly xact: string | null;
   readonly persons: readonly PersonValue[];
+  readonly threads: readonly ThreadValue[];
   /** Of the fields asked for besides, by alias. */
   readonly more: Readonly<Record<string, unknown>>;
 }
@@ -102,10 +103,18 @@ const OBJECT_FIELD = { project_logs: 'project_id', dataset: 'dataset_id', experi
 /** The configured keys, and how rows tell them: turns answers into rows without anything that is not needed. */
 export class RowShape {
   readonly #keys: readonly Key[];
+  readonly #threads: readonly Omit<Key, 'kind'>[];
 
-  /** @param identifiers keys by kind, as in the config. */
-  constructor(identifiers: Readonly<Record<string, readonly string[]>>) {
+  /**
+   * @param identifiers keys by kind, as in the config.
+   * @param threads keys of conversations, as in the config.
+   */
+  constructor(identifiers: Readonly<Record<string, readonly string[]>>, threads: readonly string[]) {
     let at = 0;
+    this.#threads = threads.map((key, index) => ({
+      key,
+      fields: pathsOf(key).map((path, form) => ({ alias: `thread_${index}_${form}`, path })),
+    }));
     this.#keys = Object.entries(identifiers).flatMap(([kind, keys]) =>
       keys.map((key) => ({
         kind,
@@ -122,7 +131,7 @@ export class RowShape {
       ...plain.map((name) => ({ alias: name, path: [name] })),
       { alias: 'object_id', path: [OBJECT_FIELD[source]] },
       { alias: 'origin_id', path: ['origin', 'id'] },
-      ...this.#keys.flatMap(({ fields }) => fields),
+      ...[...this.#keys, ...this.#threads].flatMap(({ fields }) => fields),
     ];
   }
 
@@ -143,10 +152,17 @@ export class RowShape {
         key: row._pagination_key ?? null,
         xact: row._xact_id ?? null,
         persons: this.#personsOf(one),
+        threads: this.#threadsOf(one),
         more: one,
       });
     }
     return rows;
+  }
+
+  #threadsOf(row: Readonly<Record<string, unknown>>): ThreadValue[] {
+    return this.#threads.flatMap(({ key, fields }) =>
+      fields.flatMap(({ alias }) => valuesIn(row[alias]).map((value) => ({ key, ...value }))),
+    );
   }
 
   #personsOf(row: Readonly<Record<string, unknown>>): PersonValue[] {
@@ -186,6 +202,7 @@ export function rowOf(row: WireRow, traceId: string): Row {
     runId: row.id,
     startMs: instantOf(row.created),
     persons: row.persons,
+    ...(row.threads.length === 0 ? {} : { threads: row.threads }),
     marks: { shared: false, queued: false, inDataset: false, feedback: false },
   };
 }

@@ -29,7 +29,7 @@ export function openBraintrust(config: BraintrustConnection, parts: BraintrustPa
   const { killSwitch, ...apiParts } = parts;
   const api = new BraintrustApi(config, apiParts);
   const objects = new Objects(api, config);
-  const rows = new Rows(api, new RowShape(config.identifiers), config.pageSize);
+  const rows = new Rows(api, new RowShape(config.identifiers, config.threads), config.pageSize);
   const wholes = new Wholes();
   const comments = { readable: true };
   const filled = new Set<string>();
@@ -42,6 +42,7 @@ export function openBraintrust(config: BraintrustConnection, parts: BraintrustPa
     check: () => check({ api, objects, rows }),
     projects: (progress) => objects.inScope(progress),
     finders: findersOf({ api, rows, objects }),
+    threads: config.threads,
     lookups: [lookupOf({ api, rows, wholes, comments })],
     locate: (query) => locate({ api, rows, objects }, query),
     controls: (query) => findControls({ api, rows, filled }, query),

@@ -9,7 +9,9 @@ import {
   durationSchema,
   identifiersSchema,
   isLoopback,
+  threadsSchema,
 } from '../connection.ts';
+import { THREAD_KEYS } from './schemas.ts';
 import { COPY_MAP } from './traits.ts';
 
 /** P3: at least so long after the window has closed, and between two counted reads. Real use may only raise it. */
@@ -57,6 +59,14 @@ export const langsmithConnectionSchema = z
     projects: z.array(z.string().min(1).max(500)).min(1, 'names none; leave it out for every project').optional(),
     /** For each kind of identifier the metadata keys under which traces carry it. */
     identifiers: identifiersSchema(keySchema),
+    /**
+     * Metadata keys under which runs carry their conversation; none switches following conversations off. Default: those
+     * by which the vendor groups runs into threads (docs, "threads").
+     */
+    threads: threadsSchema(
+      keySchema,
+      THREAD_KEYS.map((key) => `metadata.${key}`),
+    ),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('LangSmith', ACCEPTABLE),
     /**

@@ -51,7 +51,7 @@ export async function findControls(
     if (runs.length > 0 && !runs.some(carries)) {
       throw api.broken(tally, reader.route, 'runs came back without the keys asked for: the store ignored the filter');
     }
-    pool.add(runs.map((run) => rowOf(run, config.identifiers)));
+    pool.add(runs.map((run) => rowOf(run, config.identifiers, config.threads)));
     return complete;
   };
   const nowMs = Math.min(window.toMs, api.nowMs());

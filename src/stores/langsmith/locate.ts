@@ -109,7 +109,7 @@ async function threadsAmong(
       ...controls.flatMap(({ value, runId }) => carries(bareKey(value.key), value, false, runId)),
     ]);
     const { runs } = await reader.runs(tally, { projectIds, window, filter });
-    const rows = runs.map((run) => rowOf(run, config.identifiers));
+    const rows = runs.map((run) => rowOf(run, config.identifiers, config.threads));
     union.add({ rows: [], seen: seenIn(rows, controls) }, controls);
     const values = new Set(
       runs.flatMap((run) =>

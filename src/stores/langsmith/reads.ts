@@ -98,7 +98,7 @@ export class Reader {
   }
 
   #rowsOf({ runs }: RunsRead): Row[] {
-    return runs.map((run) => rowOf(run, this.#config.identifiers));
+    return runs.map((run) => rowOf(run, this.#config.identifiers, this.#config.threads));
   }
 
   async #find({ projects, terms, window, controls, mostRows, progress }: FindQuery): Promise<Read> {

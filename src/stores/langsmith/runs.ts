@@ -207,7 +207,7 @@ function shapeOf({ fromMs, toMs }: Window): CallShape {
 
 /** Drops all metadata that nobody will ask about: a long read holds every run until its end. */
 function slimmer(config: LangSmithConnection): (run: WireRun) => WireRun {
-  const keys = [...Object.values(config.identifiers).flat().map(bareKey), ...THREAD_KEYS];
+  const keys = [...[...Object.values(config.identifiers).flat(), ...config.threads].map(bareKey), ...THREAD_KEYS];
   return (run) => {
     const { metadata } = run;
     if (metadata === null || metadata === undefined) return run;

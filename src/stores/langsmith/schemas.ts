@@ -142,18 +142,20 @@ export function bareKey(key: string): string {
 }
 
 /** A run's row, without anything that is not needed: all other metadata is dropped here. */
-export function rowOf(run: WireRun, identifiers: IdentifierKeys): Row {
+export function rowOf(run: WireRun, identifiers: IdentifierKeys, threadKeys: readonly string[]): Row {
   const persons: PersonValue[] = [];
   for (const [kind, keys] of Object.entries(identifiers)) {
     for (const key of keys)
       persons.push(...valuesAt(run.metadata, bareKey(key)).map((value) => ({ kind, key, ...value })));
   }
+  const threads = threadKeys.flatMap((key) => valuesAt(run.metadata, bareKey(key)).map((value) => ({ key, ...value })));
   return {
     projectId: run.project_id,
     traceId: run.trace_id,
     runId: run.id,
     startMs: instantOf(run.start_time),
     persons,
+    ...(threads.length === 0 ? {} : { threads }),
     marks: {
       shared: run.share_url,
       queued: run.last_queued_at,

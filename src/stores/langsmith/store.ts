@@ -39,6 +39,7 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
     check: () => check({ api, config, projects, reader: v2, v1 }),
     projects: (progress) => projects.inScope(progress),
     finders,
+    threads: config.threads,
     lookups,
     locate: (query) => locate({ api, config, reader: v2, bridge: v1, everyProject: projects.everyId }, query),
     controls: (query) => findControls({ api, config, reader: v2, filled }, query),

@@ -8,7 +8,9 @@ import {
   durationSchema,
   identifiersSchema,
   isLoopback,
+  threadsSchema,
 } from '../connection.ts';
+import { GROUP_KEY } from './schemas.ts';
 import { copyMapOf } from './traits.ts';
 
 /** P3: at least so long after a delete, and between two counted reads. Real use may only raise it. */
@@ -23,6 +25,14 @@ const keySchema = z
   .regex(
     /^(customer_identifier|thread_identifier|custom_identifier|metadata\.[^\s].*)$/,
     'must be customer_identifier, thread_identifier, custom_identifier or a metadata key, for instance metadata.user_id',
+  );
+
+const threadKeySchema = z
+  .string()
+  .max(200, 'is longer than 200 characters')
+  .regex(
+    /^(thread_identifier|custom_identifier|trace_group_identifier|metadata\.[^\s].*)$/,
+    'must be thread_identifier, trace_group_identifier, custom_identifier or a metadata key, for instance metadata.session_id',
   );
 
 const environmentSchema = z
@@ -62,6 +72,11 @@ export const respanConnectionSchema = z
     retention: durationSchema.optional(),
     /** For each kind of identifier the fields or metadata keys under which logs carry it. */
     identifiers: identifiersSchema(keySchema),
+    /**
+     * Fields or metadata keys under which logs carry their conversation; none switches following conversations off.
+     * Default: the vendor's own two; `trace_group_identifier` is searched by one route only, the traces list.
+     */
+    threads: threadsSchema(threadKeySchema, ['thread_identifier', GROUP_KEY]),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('Respan', ACCEPTABLE),
     /** From a delete, and between two counted reads. At least 10 min against a real store. */

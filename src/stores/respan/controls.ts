@@ -61,7 +61,11 @@ export async function findControls(
       if (samples === 0) {
         oldestMs = Math.min(oldestMs, firstOf(found));
         const isTheirs = (log: Log): boolean => {
-          const row = rowOfLog({ ...log, trace_unique_id: log.trace_unique_id ?? log.unique_id }, config.identifiers);
+          const row = rowOfLog(
+            { ...log, trace_unique_id: log.trace_unique_id ?? log.unique_id },
+            config.identifiers,
+            config.threads,
+          );
           return row !== null && exclude(row);
         };
         oldestOfOthersMs = Math.min(oldestOfOthersMs, firstOf(found.filter((log) => !isTheirs(log))));
@@ -107,7 +111,7 @@ async function poolOf(
   logs: readonly Log[],
   { keys, want, exclude, window }: Pick<ControlQuery, 'want' | 'exclude' | 'window'> & { readonly keys: string[] },
 ): Promise<ControlPool> {
-  const rows = logs.flatMap((log) => rowOfLog(log, config.identifiers) ?? []);
+  const rows = logs.flatMap((log) => rowOfLog(log, config.identifiers, config.threads) ?? []);
   // Wide, so that what the traces list does not show can be replaced.
   const wide = new ControlPool(keys, 10 * want, exclude);
   wide.add(rows.filter((row) => !isBusy(row, rows)));

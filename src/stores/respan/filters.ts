@@ -10,7 +10,7 @@ export type LogField =
   | `metadata__${string}`;
 
 /** The same of the traces list (`lib/production/traces.ts`); a metadata key would be dropped there without a word. */
-export type TraceField = 'trace_unique_id' | 'customer_identifier';
+export type TraceField = 'trace_unique_id' | 'customer_identifier' | 'trace_group_identifier';
 
 /**
  * The only question this connector asks: one field, any of these values. `in` is a documented operator of every list;

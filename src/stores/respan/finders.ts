@@ -12,7 +12,7 @@ import type { LogField } from './filters.ts';
 import type { Lists } from './lists.ts';
 import { LOGS_ROUTE, SUMMARY_ROUTE } from './lists.ts';
 import type { Log, Trace } from './schemas.ts';
-import { fieldOf, personsOf, rowOfLog, rowOfTrace, storedForms, unquoted } from './schemas.ts';
+import { fieldOf, GROUP_KEY, personsOf, rowOfLog, rowOfTrace, storedForms, threadsOf, unquoted } from './schemas.ts';
 import type { Shared } from './shared.ts';
 import { CUT_LENGTH, LOOSE_LOGS } from './traits.ts';
 
@@ -38,6 +38,7 @@ export function logsFinder(parts: FinderParts): Finder {
   const { api, config, lists, customers } = parts;
   return {
     name: 'logs',
+    searches: (key) => key !== GROUP_KEY,
     async find(query: FindQuery): Promise<Read> {
       const tally = api.tally(query.progress);
       const union = new Union();
@@ -57,10 +58,12 @@ export function logsFinder(parts: FinderParts): Finder {
         const { theirs, rows, withoutTrace } = sorted(logs, config, pairs);
         for (const log of withoutTrace) {
           const persons = personsOf(log, config.identifiers);
+          const threads = threadsOf(log, config.threads);
           loose.set(`${environment} ${log.unique_id}`, {
             kind: LOOSE_LOGS,
             id: logId(environment, log.unique_id),
             persons,
+            ...threads,
           });
         }
         union.add({ rows: theirs, seen: seenIn(rows, here) }, here);
@@ -75,8 +78,8 @@ export function logsFinder(parts: FinderParts): Finder {
 
 /**
  * By person a second time, through other endpoints. Customers through the traces list, which aggregates on its own and
- * knows the root's customer only. It has no metadata and no threads, and would drop such a filter: by these keys the logs
- * summary counts, and what it counts beyond the controls must be found, or the read is broken.
+ * knows the root's customer only, and the traces' group. It has no metadata and no threads, and would drop such a filter: by
+ * these keys the logs summary counts, and what it counts beyond the controls must be found, or the read is broken.
  */
 export function tracesFinder(parts: FinderParts): Finder {
   const { api, config, lists } = parts;
@@ -87,15 +90,15 @@ export function tracesFinder(parts: FinderParts): Finder {
       const union = new Union();
       for (const { environment, key, pairs, here } of questions(query)) {
         const scope = { environment, window: query.window };
-        if (key !== CUSTOMER_KEY) {
+        if (key !== CUSTOMER_KEY && key !== GROUP_KEY) {
           union.add(await counted(parts, tally, { ...query, environment, key, pairs, here }), here);
           continue;
         }
         const traces = await lists.traces(tally, {
           ...scope,
-          narrow: { field: CUSTOMER_KEY, values: valuesFor(key, pairs, here) },
+          narrow: { field: key, values: valuesFor(key, pairs, here) },
         });
-        const rows = traces.map((trace) => rowOfTrace(trace, config.identifiers));
+        const rows = traces.map((trace) => rowOfTrace(trace, config.identifiers, config.threads));
         const theirs = rows.filter((row) => pairs.some((pair) => resembles(row, pair)));
         union.add({ rows: theirs, seen: seenAmong(traces, here) }, here);
       }
@@ -171,9 +174,13 @@ function sorted(
   const rows: Row[] = [];
   const withoutTrace: Log[] = [];
   for (const log of logs) {
-    const row = rowOfLog(log, config.identifiers);
+    const row = rowOfLog(log, config.identifiers, config.threads);
     if (row !== null) rows.push(row);
-    else if (pairs.some((pair) => resembles({ persons: personsOf(log, config.identifiers) }, pair)))
+    else if (
+      pairs.some((pair) =>
+        resembles({ persons: personsOf(log, config.identifiers), ...threadsOf(log, config.threads) }, pair),
+      )
+    )
       withoutTrace.push(log);
   }
   return { rows, theirs: rows.filter((row) => pairs.some((pair) => resembles(row, pair))), withoutTrace };

@@ -126,7 +126,7 @@ export class Lists {
       schema: tracesSchema,
       idOf: ({ environment, trace_unique_id: id }) => `${environment} ${id}`,
       carries: (trace, field, values) =>
-        carries(field === 'trace_unique_id' ? [trace.trace_unique_id] : trace.customer_identifier, field, values),
+        carries(field === 'trace_unique_id' ? [trace.trace_unique_id] : trace[field], field, values),
       isWhole: (trace) => Object.hasOwn(trace, 'customer_identifier'),
       params: [],
     });
@@ -149,7 +149,9 @@ export class Lists {
       return total;
     };
     const tiles = this.tiles(query.window);
-    await this.#canary(tally, SUMMARY_ROUTE, query, async (narrow) => count(tiles.at(-1) ?? query.window, narrow));
+    await this.#canary(tally, SUMMARY_ROUTE, query, async (narrow) =>
+      count(tiles.at(-1) ?? query.window, narrow as Narrowing<LogField>),
+    );
     let total = 0;
     for (const window of tiles) total += await count(window, query.narrow);
     return total;

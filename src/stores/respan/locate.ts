@@ -55,7 +55,7 @@ export async function locate(
       const values = [...some.filter((id) => !ends.has(id)), ...ends];
       const logs = await lists.logs(tally, { environment, window, narrow: { field: 'unique_id', values } });
       const found = logs.flatMap((log) => {
-        const row = rowOfLog(log, config.identifiers);
+        const row = rowOfLog(log, config.identifiers, config.threads);
         // A log without a trace is data, but nothing that a delete by trace could name.
         if (row === null && some.includes(log.unique_id)) wrongKind.set(log.unique_id, 'log without a trace');
         return row ?? [];

@@ -33,7 +33,7 @@ export function spansById({ config, lists }: FinderParts): ById {
     const asked = new Set(traceIds);
     const values = withControls(traceIds, controls);
     const logs = await lists.logs(tally, { environment, window, narrow: { field: 'trace_unique_id', values } });
-    const rows = logs.flatMap((log) => rowOfLog(log, config.identifiers) ?? []);
+    const rows = logs.flatMap((log) => rowOfLog(log, config.identifiers, config.threads) ?? []);
     return { rows: rows.filter(({ traceId }) => asked.has(traceId)), seen: seenIn(rows, controls) };
   };
 }
@@ -45,7 +45,7 @@ export function tracesById({ config, lists }: FinderParts): ById {
     const values = withControls(traceIds, controls);
     const traces = await lists.traces(tally, { environment, window, narrow: { field: 'trace_unique_id', values } });
     const there = new Set(traces.map((trace) => trace.trace_unique_id));
-    const rows: Row[] = traces.map((trace) => rowOfTrace(trace, config.identifiers));
+    const rows: Row[] = traces.map((trace) => rowOfTrace(trace, config.identifiers, config.threads));
     return {
       rows: rows.filter(({ traceId }) => asked.has(traceId)),
       seen: new Set(controls.filter(({ traceId }) => there.has(traceId))),

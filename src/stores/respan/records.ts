@@ -131,7 +131,7 @@ export class RecordErasure {
     const carriers = [...logs.filter((log) => log.trace_unique_id !== null), ...traces];
     const kept = new Set(
       carriers.flatMap(({ customer_identifier: of }) =>
-        index.of(valuesIn(of).map(({ text, numeric }) => ({ kind: KEY, key: KEY, text, numeric }))),
+        index.of({ persons: valuesIn(of).map(({ text, numeric }) => ({ kind: KEY, key: KEY, text, numeric })) }),
       ),
     );
     const candidates = some.filter((_one, at) => !kept.has(at));

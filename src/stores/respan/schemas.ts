@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { PersonValue, Row } from '../port.ts';
+import type { PersonValue, Row, ThreadValue } from '../port.ts';
 import { instantOf, valuesAt, valuesIn } from '../values.ts';
 
 /**
@@ -52,6 +52,7 @@ const traceSchema = z.object({
   start_time: z.string().nullish(),
   end_time: z.string().nullish(),
   customer_identifier: z.unknown(),
+  trace_group_identifier: z.unknown(),
   metadata: metadata.optional(),
 });
 
@@ -78,7 +79,7 @@ export function fieldOf(key: string): string {
 }
 
 type Carrier = Pick<Log, 'customer_identifier' | 'metadata'> &
-  Partial<Pick<Log, 'thread_identifier' | 'custom_identifier'>>;
+  Partial<Pick<Log, 'thread_identifier' | 'custom_identifier'> & Pick<Trace, 'trace_group_identifier'>>;
 
 /**
  * A metadata value as the application gave it. One of the two ways in which the vendor's tracing client takes metadata
@@ -107,13 +108,22 @@ function valuesUnder(carrier: Carrier, key: string) {
     const values = valuesAt(carrier.metadata, key.slice(PREFIX.length));
     return values.map((value) => ({ ...value, text: value.numeric ? value.text : unquoted(value.text) }));
   }
-  return valuesIn(carrier[key as 'customer_identifier' | 'thread_identifier' | 'custom_identifier']);
+  return valuesIn(carrier[key as 'customer_identifier' | 'thread_identifier' | 'custom_identifier' | typeof GROUP_KEY]);
 }
 
 export function personsOf(carrier: Carrier, identifiers: IdentifierKeys): PersonValue[] {
   return Object.entries(identifiers).flatMap(([kind, keys]) =>
     keys.flatMap((key) => valuesUnder(carrier, key).map((value) => ({ kind, key, ...value }))),
   );
+}
+
+/** The grouping of traces, which the traces list alone knows and searches by. */
+export const GROUP_KEY = 'trace_group_identifier';
+
+/** The conversations that a log or trace says it belongs to. */
+export function threadsOf(carrier: Carrier, keys: readonly string[]): { readonly threads?: readonly ThreadValue[] } {
+  const threads = keys.flatMap((key) => valuesUnder(carrier, key).map((value) => ({ key, ...value })));
+  return threads.length === 0 ? {} : { threads };
 }
 
 const NO_MARKS = { shared: false, queued: false, inDataset: false, feedback: false } as const;
@@ -134,7 +144,7 @@ export function valuesOfField(log: Log, field: string): unknown {
 }
 
 /** A log's row, or null when it belongs to no trace. All content is dropped here. */
-export function rowOfLog(log: Log, identifiers: IdentifierKeys): Row | null {
+export function rowOfLog(log: Log, identifiers: IdentifierKeys, threads: readonly string[]): Row | null {
   if (log.trace_unique_id === null) return null;
   return {
     projectId: log.environment,
@@ -142,19 +152,21 @@ export function rowOfLog(log: Log, identifiers: IdentifierKeys): Row | null {
     runId: log.unique_id,
     startMs: instantOf(log.start_time) ?? instantOf(log.timestamp),
     persons: personsOf(log, identifiers),
+    ...threadsOf(log, threads),
     marks: NO_MARKS,
   };
 }
 
 /** The row that stands for a trace as the traces list shows it: that of its root, whose spans may be gone. */
-export function rowOfTrace(trace: Trace, identifiers: IdentifierKeys): Row {
-  const { customer_identifier, metadata: ofRoot = null } = trace;
+export function rowOfTrace(trace: Trace, identifiers: IdentifierKeys, threads: readonly string[]): Row {
+  const { customer_identifier, trace_group_identifier, metadata: ofRoot = null } = trace;
   return {
     projectId: trace.environment,
     traceId: trace.trace_unique_id,
     runId: trace.root_span_unique_id ?? trace.trace_unique_id,
     startMs: instantOf(trace.start_time),
     persons: personsOf({ customer_identifier, metadata: ofRoot }, identifiers),
+    ...threadsOf({ customer_identifier, trace_group_identifier, metadata: ofRoot }, threads),
     marks: NO_MARKS,
   };
 }

@@ -44,6 +44,7 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
     check: () => check(reading),
     projects: (progress) => environments(api, config, lists, progress),
     finders: [logsFinder(reading), tracesFinder(reading)],
+    threads: config.threads,
     lookups: lookupRoutes(reading),
     locate: (query) => locate(reading, query),
     controls: (query) => findControls({ ...reading, ...memory }, query),
