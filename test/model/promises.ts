@@ -269,7 +269,6 @@ const FINALLY: readonly (readonly [string, Judge<End>])[] = [
         ['inconclusive', lane.traces.inconclusive],
         ['unresolved', lane.given.unresolved],
         ['wrong-kind', lane.given.wrongKind],
-        ['manual-copies', lane.copies.manual],
       ];
       for (const [kind, count] of counts) {
         if (count > 0 && !kinds.has(kind)) return `${count} ${kind}, and no exception says so`;

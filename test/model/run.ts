@@ -5,6 +5,7 @@ import type { VerbAnswer } from '../../src/client/verbs.ts';
 import type { EraseRequest } from '../../src/erasure/request.ts';
 import type { RequestStatus } from '../../src/erasure/status.ts';
 import { KillSwitch, killSwitchFile } from '../../src/stores/kill-switch.ts';
+import { sharedBundle } from '../support/bundle.ts';
 import { FRIDAY_EVENING, World } from '../support/world.ts';
 import { BrokenPromise, judgeEnd, judgeQuiet, judgeStatus, type LaneFacts } from './promises.ts';
 import { CASTS, WILD_WEEKS, type OperatorAct, type Restart, type Scenario, type Verb, type When } from './scenario.ts';
@@ -46,6 +47,8 @@ interface Pending {
 
 /** Tells one story through the real workflow and the simulators. @throws BrokenPromise, with what happened. */
 export async function tell(scenario: Scenario): Promise<Told> {
+  // The clock of a story runs from the first line on: what is made once for all is made before.
+  await sharedBundle();
   const started: { sides: Side[] } = { sides: [] };
   const world = await World.start('model', {
     speed: SPEED,
@@ -94,7 +97,8 @@ class Story {
   private readonly sides: readonly Side[];
   private readonly cast: (typeof CASTS)[number];
   private readonly facts: LaneFacts[] = [];
-  private readonly start: number;
+  /** When the request was made, virtual epoch milliseconds. */
+  private start: number;
   private readonly off = new Map<Side, Readonly<Record<string, unknown>>>();
   private readonly pending: Pending[] = [];
   private readonly openLies = new Map<Side, Map<string, LaneFacts['lies'][number]>>();
@@ -132,8 +136,9 @@ class Story {
         this.arrived(side, family);
       });
     }
-    this.due();
     await this.world.startWorker();
+    this.start = this.world.now();
+    this.due();
     this.erasure = await this.world.erase(this.request(known));
     const { requestId, workflowId } = this.erasure;
     const texts: string[] = [];
@@ -274,8 +279,7 @@ class Story {
   }
 
   private at(when: When, side: Side, act: () => void): void {
-    const atMs = when.on === 'time' ? this.start + when.hours * HOUR_MS : null;
-    this.pending.push({ when, side, atMs, act });
+    this.pending.push({ when, side, atMs: null, act });
   }
 
   /** Does what is due by the clock. */
@@ -283,6 +287,7 @@ class Story {
     if (this.ended || this.calm) return;
     const now = this.world.now();
     for (const one of this.pending) {
+      if (one.when.on === 'time') one.atMs ??= this.start + one.when.hours * HOUR_MS;
       if (one.when.on === 'accepted' && one.atMs === null && hasAccepted(one.side))
         one.atMs = now + one.when.hours * HOUR_MS;
     }
