@@ -394,7 +394,8 @@ function recordLacks({ facts, lane, record, status }: End): string | null {
   if (lane.status === 'abandoned') return null;
   if (record.request === null) return 'the record does not tell what was asked for';
   if (!entries.some(({ kind }) => kind === 'plan')) return 'the record has no plan';
-  const told = entries.reduce((sum, entry) => sum + (entry.kind === 'submit' ? entry.count : 0), 0);
+  // What a try had sent before it was struck is gone when the next one looks, and told as that.
+  const told = entries.reduce((sum, entry) => sum + (entry.kind === 'submit' ? entry.count + entry.absent : 0), 0);
   const submitted = new Set(
     deletesOf(facts)
       .filter(({ arrival }) => isAcknowledged(arrival))

@@ -50,7 +50,7 @@ export interface TracePlan {
   readonly label: number;
   readonly key: number;
   readonly daysOld: number;
-  /** Written to a second project under the same ids, as applications with replicas do. LangSmith only. */
+  /** Written to a second project or environment under the same ids, as applications with replicas do. Not in Braintrust. */
   readonly replica: boolean;
 }
 

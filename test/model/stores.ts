@@ -331,7 +331,12 @@ async function startRespan(clock: ClockSetting): Promise<Side> {
       const [seeded] = sim.seed({ environment, traces: [{ spans }] });
       const { traceId = '', uniqueIds = [], spanIds = [] } = seeded ?? {};
       placeOf.set(traceId, { environment, root: spanIds[0] ?? '' });
-      return { traceId, runIds: uniqueIds, kind: plan.kind, bornMs: sim.now() };
+      const replica = plan.replica && projects > 1 && plan.kind !== 'mixed';
+      if (replica) {
+        const second = pick(ENVIRONMENTS.slice(0, projects), plan.project + 1);
+        sim.seed({ environment: second, traces: [{ traceId, spans }] });
+      }
+      return { traceId, runIds: uniqueIds, kind: plan.kind, bornMs: sim.now(), replica };
     },
     join({ traceId }) {
       const { environment, root } = placeOf.get(traceId) ?? { environment: 'prod', root: '' };
