@@ -82,13 +82,17 @@ function wasHonest({ lies }: LaneFacts, from: number, to: number): boolean {
   return !lies.some((lie) => lie.from < to && (lie.to ?? Infinity) > from);
 }
 
+const DELETES_TRACES = /^\/api\/v1\/runs\/delete|^\/v1\/project_logs\/.*insert|^\/api\/traces\//;
+
 /** Deletes that a store understood, with their traces. */
 function deletesOf({
   side,
 }: LaneFacts): readonly { readonly at: number; readonly arrival: Arrival; readonly traceIds: readonly string[] }[] {
   return side.arrivals().flatMap((arrival, at) => {
-    if (arrival.family !== 'deletes' || arrival.ids === null || arrival.ids.length === 0) return [];
-    return [{ at, arrival, traceIds: [...new Set(arrival.ids.map((id) => side.traceOf(id)))] }];
+    const { family, ids, route } = arrival;
+    // Copies are deleted by calls of their own.
+    if (family !== 'deletes' || ids === null || ids.length === 0 || !DELETES_TRACES.test(route)) return [];
+    return [{ at, arrival, traceIds: [...new Set(ids.map((id) => side.traceOf(id)))] }];
   });
 }
 
