@@ -235,6 +235,12 @@ class Story {
       }
       const ids = planted.filter(({ kind }) => kind === 'own').map(({ traceId }) => traceId);
       for (const { when, set, hours } of scene.habits) this.habit(side, when, withIds(set, ids), hours);
+      if (scene.firstDeletes !== null) {
+        const { how, count } = scene.firstDeletes;
+        const struck = { on: 'deletes', count };
+        const set = how === 'refused' ? { serverErrors: { ...struck, status: 503 } } : { resetAfter: struck };
+        this.habit(side, { on: 'time', hours: 0 }, set, null);
+      }
       if (scene.trap !== null) {
         const { stays, bad, hours } = scene.trap;
         this.habit(side, { on: 'accepted', hours: 0 }, stays, null);

@@ -30,6 +30,8 @@ export interface StoreScene {
   readonly late: readonly { readonly when: When; readonly trace: TracePlan }[];
   /** Somebody else's run joins a trace of the person's. */
   readonly joins: readonly { readonly when: When; readonly trace: number }[];
+  /** What becomes of the first deletes: turned away, or done without an answer. */
+  readonly firstDeletes: { readonly how: 'refused' | 'unanswered'; readonly count: number } | null;
   readonly habits: readonly HabitPlan[];
   /** What was submitted stays, and the reads that should show it go bad. */
   readonly trap: Trap | null;
@@ -397,8 +399,24 @@ const sceneOf = (store: StoreName): fc.Arbitrary<StoreScene> =>
       { weight: 1, arbitrary: fc.integer({ min: 1, max: 3 }) },
     ),
     late: fc.array(row<StoreScene['late'][number]>({ when, trace: trace(anyKind) }), { maxLength: 2 }),
-    joins: fc.array(row<StoreScene['joins'][number]>({ when, trace: fc.nat({ max: 13 }) }), { maxLength: 2 }),
-    habits: fc.array(habitOf(store), { maxLength: 4 }),
+    joins: fc.oneof(
+      { weight: 2, arbitrary: fc.constant([]) },
+      {
+        weight: 1,
+        arbitrary: fc.array(row<StoreScene['joins'][number]>({ when, trace: fc.nat({ max: 13 }) }), { maxLength: 2 }),
+      },
+    ),
+    firstDeletes: fc.option(
+      row<NonNullable<StoreScene['firstDeletes']>>({
+        how: fc.constantFrom('refused', 'unanswered'),
+        count: fc.integer({ min: 1, max: 3 }),
+      }),
+      { nil: null, freq: 1 },
+    ),
+    habits: fc.oneof(
+      { weight: 1, arbitrary: fc.constant([]) },
+      { weight: 2, arbitrary: fc.array(habitOf(store), { maxLength: 4 }) },
+    ),
     trap: fc.option(
       row<Trap>({ stays: fc.constantFrom(...STAYS[store]), bad: fc.constantFrom(...BAD[store]), hours }),
       { nil: null, freq: 2 },
