@@ -9,12 +9,15 @@ import { fileURLToPath } from 'node:url';
 //
 // node scripts/node.mjs test/model/planted.ts [NUMBER...]
 //
-// LETHE_MODEL_RUNS: most stories for each (default 150). LETHE_MODEL_SEED: the first seed (default 1).
+// LETHE_MODEL_RUNS: most stories for each (default 150), begun within LETHE_MODEL_LIMIT_MS (default 4 minutes).
+// LETHE_MODEL_SEED: the first seed (default 1).
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const COPIED = ['src', 'test', 'scripts', 'package.json', 'jest.config.js', 'tsconfig.json'];
 /** Real time for each bug, its shrinking included. */
-const LIMIT_MS = 8 * 60_000;
+const LIMIT_MS = 12 * 60_000;
+/** Real time in which new stories are begun. */
+const EXPLORE_MS = 4 * 60_000;
 
 interface Bug {
   readonly name: string;
@@ -26,10 +29,10 @@ interface Bug {
 
 const BUGS: readonly Bug[] = [
   {
-    name: 'a verifying read counts without its controls',
+    name: 'a verifying read counts when no control was to be found',
     file: 'src/activities/reader.ts',
-    from: 'if (seen === controls.length) {',
-    to: 'if (seen <= controls.length) {',
+    from: 'export const LEAST_CONTROLS = 2;',
+    to: 'export const LEAST_CONTROLS = 0;',
   },
   {
     name: 'after a second submit the settle time of the first one holds',
@@ -85,11 +88,13 @@ function model(): string | null {
     ],
     {
       cwd: scratch,
-      stdio: 'ignore',
+      // What is found shows before it is shrunk.
+      stdio: ['ignore', 'inherit', 'ignore'],
       timeout: LIMIT_MS,
       env: {
         ...process.env,
         LETHE_MODEL_RUNS: process.env['LETHE_MODEL_RUNS'] ?? '150',
+        LETHE_MODEL_LIMIT_MS: process.env['LETHE_MODEL_LIMIT_MS'] ?? String(EXPLORE_MS),
         LETHE_MODEL_SEED: process.env['LETHE_MODEL_SEED'] ?? '1',
       },
     },
@@ -99,7 +104,7 @@ function model(): string | null {
   try {
     text = readFileSync(report, 'utf8');
   } catch {
-    throw new Error(`the model did not end within ${seconds} s`);
+    return `NOT KNOWN: the model did not end within ${seconds} s`;
   }
   const { testResults } = JSON.parse(text) as {
     readonly testResults: readonly {

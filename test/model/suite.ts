@@ -10,6 +10,11 @@ export interface ModelBudget {
   readonly runs: number;
   /** LETHE_MODEL_SEED overrides. */
   readonly seed: number;
+  /**
+   * Real milliseconds in which new stories are begun, so that a slow machine tells fewer and fails none; what is left out is
+   * said. LETHE_MODEL_LIMIT_MS overrides. Default: no limit.
+   */
+  readonly exploreMs?: number;
   /** Real milliseconds for the whole test. */
   readonly limitMs: number;
 }
@@ -40,6 +45,8 @@ export function modelTest(name: string, budget: ModelBudget): void {
     async () => {
       const lanes = path === undefined ? Math.min(SIDE_BY_SIDE, runs) : 1;
       const ends = new Map<string, number>();
+      const exploreMs = Number(process.env['LETHE_MODEL_LIMIT_MS'] ?? String(budget.exploreMs ?? Infinity));
+      const until = Date.now() + exploreMs;
       let failed = false;
       const tellLane = async (lane: number): Promise<Failure | null> => {
         const share = Math.ceil((runs - lane) / lanes);
@@ -47,7 +54,7 @@ export function modelTest(name: string, budget: ModelBudget): void {
           seed: seed + lane,
           runs: share,
           path,
-          stopped: () => failed,
+          stopped: () => failed || Date.now() > until,
           ended: (status) => ends.set(status, (ends.get(status) ?? 0) + 1),
         });
         failed ||= failure !== null;
@@ -55,7 +62,8 @@ export function modelTest(name: string, budget: ModelBudget): void {
       };
       const failures = await Promise.all(Array.from({ length: lanes }, (_none, lane) => tellLane(lane)));
       const told = [...ends].map(([status, count]) => `${count} ${status}`).join(', ');
-      process.stdout.write(`model: seeds ${seed} to ${seed + lanes - 1}, ${told}\n`);
+      const count = [...ends.values()].reduce((sum, one) => sum + one, 0);
+      process.stdout.write(`model: ${count} of ${runs} stories, seeds ${seed} to ${seed + lanes - 1}: ${told}\n`);
       const first = failures.find((failure) => failure !== null);
       if (first != null) throw new Error(tale(first));
     },
@@ -81,7 +89,7 @@ async function explore(options: {
     const before = known.get(key);
     if (before != null) throw before;
     if (before === null) return;
-    // Another lane has found something already, or this one has shrunk long enough.
+    // Time is up or another lane has found something, or this one has shrunk long enough.
     if (failedAt === null ? options.stopped() : Date.now() - failedAt > SHRINK_MS) return;
     tries += 1;
     try {
