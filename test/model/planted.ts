@@ -36,9 +36,9 @@ const BUGS: readonly Bug[] = [
   },
   {
     name: 'after a second submit the settle time of the first one holds',
-    file: 'src/erasure/lane.ts',
-    from: 'settledAtMs: latest(lane.settledAtMs, answer.settledAtMs),',
-    to: 'settledAtMs: lane.settledAtMs ?? answer.settledAtMs,',
+    file: 'src/activities/delete-batch.ts',
+    from: 'const settledAtMs = takenMs === null ?',
+    to: 'const settledAtMs = takenMs === null || input.round > 1 ?',
   },
   {
     name: 'whose a trace is, is not judged again just before its delete',
