@@ -147,7 +147,7 @@ export const WILD_WEEKS = 3;
 const HOURS_A_WEEK = 168;
 
 const row = <T>(fields: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
-  fc.record(fields, { noNullPrototype: true }) as fc.Arbitrary<T>;
+  fc.record(fields, { noNullPrototype: true });
 
 /** Most of it while a request that nothing disturbs would be at work. */
 const hours: fc.Arbitrary<number> = fc.oneof(

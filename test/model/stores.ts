@@ -3,7 +3,7 @@ import type { ClockSetting } from '../../src/erasure/clock.ts';
 import { startBraintrustSimulator } from '../../src/simulators/braintrust/index.ts';
 import { startLangSmithSimulator } from '../../src/simulators/langsmith/index.ts';
 import { startRespanSimulator } from '../../src/simulators/respan/index.ts';
-import { BYSTANDERS, CASTS, type Kind, type Label, type StoreName, type TracePlan } from './scenario.ts';
+import { BYSTANDERS, type CASTS, type Kind, type Label, type StoreName, type TracePlan } from './scenario.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -149,10 +149,10 @@ export async function startSide(store: StoreName, clock: ClockSetting, pageSize:
 }
 
 /** Tells of every request that arrives, whatever becomes of it. */
-function tellArrivals<E extends { readonly family: Arrival['family'] }>(ledger: { add(entry: E): void }) {
+function tellArrivals(ledger: { add(entry: Pick<Arrival, 'family'>): void }) {
   const notices: ((family: Arrival['family']) => void)[] = [];
   const add = ledger.add.bind(ledger);
-  ledger.add = (entry: E): void => {
+  ledger.add = (entry): void => {
     add(entry);
     for (const notice of notices) notice(entry.family);
   };
@@ -220,7 +220,7 @@ async function startLangSmith(clock: ClockSetting, pageSize: number): Promise<Si
     arrivals: () => sim.ledger.entries,
     onArrival,
     habits: sim.habits,
-    current: () => sim.habits.current as unknown as Readonly<Record<string, unknown>>,
+    current: () => ({ ...sim.habits.current }),
     settledAfter: afterWeekend,
     settleMs: DAY_MS,
     close: () => sim.close(),
@@ -286,7 +286,7 @@ async function startBraintrust(clock: ClockSetting): Promise<Side> {
     arrivals: () => sim.ledger.entries,
     onArrival,
     habits: sim.habits,
-    current: () => sim.habits.current as unknown as Readonly<Record<string, unknown>>,
+    current: () => ({ ...sim.habits.current }),
     settledAfter: (atMs) => atMs + QUICK_SETTLE_MS,
     settleMs: QUICK_SETTLE_MS,
     close: () => sim.close(),
@@ -355,7 +355,7 @@ async function startRespan(clock: ClockSetting): Promise<Side> {
     arrivals: () => sim.ledger.entries,
     onArrival,
     habits: sim.habits,
-    current: () => sim.habits.current as unknown as Readonly<Record<string, unknown>>,
+    current: () => ({ ...sim.habits.current }),
     settledAfter: (atMs) => atMs + QUICK_SETTLE_MS,
     settleMs: QUICK_SETTLE_MS,
     close: () => sim.close(),
