@@ -79,7 +79,8 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     );
   }
   const sentMs = receipt?.sentAtMs ?? delta.sentMs;
-  const settledAtMs = sentMs === null ? null : settledAfter(deps.store.traits.rhythm, sentMs);
+  const takenMs = lastTakenMs(receipt, earlier, nowMs);
+  const settledAtMs = takenMs === null ? null : settledAfter(deps.store.traits.rhythm, takenMs);
   const refused = new Set(receipt?.refused ?? []);
   const told = [...acknowledged, ...(receipt === null ? [] : sent.filter((traceId) => !refused.has(traceId)))];
   await deps.vault.put(
@@ -123,6 +124,23 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     nextCheckAtMs: settledAtMs === null ? null : nextLook(deps, input.requestId, settledAtMs),
     ...expectedVerdict(deps, { nowMs, submits: false, settledAtMs, cleanReads: 0, lastCountedAtMs: null }),
   };
+}
+
+/**
+ * When the store had taken the last of what a delete call sent, at the latest: its window counts from then (P3). One call of
+ * ours may be a hundred of the store's, minutes apart, so that the moment in which it began says too little.
+ *
+ * @param earlier what an earlier try had written down; one without an answer was over when this one began.
+ * @returns virtual epoch milliseconds; null when nothing was ever sent.
+ */
+export function lastTakenMs(
+  receipt: Pick<Receipt, 'acknowledgedAtMs'> | null,
+  earlier: Pick<Delta, 'sentMs' | 'acknowledgedMs'> | null,
+  nowMs: number,
+): number | null {
+  if (receipt !== null) return receipt.acknowledgedAtMs;
+  if (earlier === null || earlier.sentMs === null) return null;
+  return earlier.acknowledgedMs ?? nowMs;
 }
 
 /**

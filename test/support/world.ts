@@ -43,6 +43,8 @@ export interface WorldOptions {
   readonly config?: (config: ConfigInput) => ConfigInput;
   /** Start a worker. Default: true. */
   readonly worker?: boolean;
+  /** Real milliseconds that steps may take to finish when the worker is stopped. Default: 1000. */
+  readonly graceMs?: number;
   /** Names of further connections, each with a simulator of its own. */
   readonly more?: readonly string[];
   /** The only connections of this world, instead of simulated LangSmiths: `sim` and `more` are not there then. */
@@ -59,14 +61,17 @@ export class World {
   readonly stateDir: string;
   private readonly ready: Readonly<Record<string, ReadyConnection>>;
   private readonly own: LangSmithSimulator | null;
+  private readonly graceMs: number;
   private workers: { readonly workers: LetheWorkers; readonly done: Promise<void> } | null = null;
 
   private constructor(
     parts: Pick<World, 'more' | 'config' | 'client' | 'clock' | 'stateDir'> & {
       readonly sim: LangSmithSimulator | null;
       readonly ready: Readonly<Record<string, ReadyConnection>>;
+      readonly graceMs: number;
     },
   ) {
+    this.graceMs = parts.graceMs;
     this.own = parts.sim;
     this.ready = parts.ready;
     this.more = parts.more;
@@ -122,7 +127,8 @@ export class World {
       ),
     };
     const client = await LetheClient.connect({ config });
-    const world = new World({ sim, ready, more, config, client, clock, stateDir });
+    const { graceMs = 1000 } = options;
+    const world = new World({ sim, ready, more, config, client, clock, stateDir, graceMs });
     if (options.worker ?? true) await world.startWorker();
     return world;
   }
@@ -141,7 +147,7 @@ export class World {
     const workers = await createWorkers(this.config, {
       workflowBundle: await sharedBundle(),
       logger: createLogger('error'),
-      shutdownGraceMs: 1000,
+      shutdownGraceMs: this.graceMs,
       ensureSetup: false,
       stores: Object.fromEntries(Object.entries(this.ready).map(([name, { store }]) => [name, store])),
     });
