@@ -78,6 +78,6 @@ describe('parseOperatorMessage', () => {
 
 test('every verb describes itself and its argument', () => {
   for (const verb of VERB_NAMES)
-    expect(VERB_DESCRIPTIONS[verb]).toMatch(/\. \{ "requestedBy", "reason", "connection"\? \}$/);
+    expect(VERB_DESCRIPTIONS[verb]).toMatch(/\. \{ "requestedBy", "reason", ("task", )?"connection"\? \}$/);
   expect(Object.keys(VERB_DESCRIPTIONS)).toEqual([...VERB_NAMES]);
 });

@@ -14,7 +14,9 @@ import { optionalInstant, recordedInstant, recordedRead } from '../evidence/reco
 import type { Project, Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
+import { eraseBefore } from './copies.ts';
 import type { LaneDeps } from './deps.ts';
+import { recordedErasures } from './recorded-erasures.ts';
 import { deltaName, nextLook } from './figures.ts';
 import { Inconclusive, Reader } from './reader.ts';
 import { rowIdsOf, wholeTraces } from './resolve-ids.ts';
@@ -61,6 +63,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     newRows: sorted.newRows,
   };
   let receipt: Receipt | null = null;
+  const copies = await eraseBefore(deps, book, sent, run);
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
@@ -101,7 +104,8 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
     ...(refused.size === 0 ? {} : { refused: refused.size }),
-    reports: sorted.reader.reports.map(recordedRead),
+    reports: [...sorted.reader.reports, ...copies.reports].map(recordedRead),
+    ...recordedErasures(deps.keys, copies.receipts),
   });
   return {
     kind: 'submitted',

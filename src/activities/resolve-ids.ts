@@ -9,7 +9,7 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
-import type { ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
+import type { LanePolicy, ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
   RECORD_FORMAT,
@@ -21,6 +21,7 @@ import {
   recordedWindow,
 } from '../evidence/record.ts';
 import type { Copy, CopyTrait, Project, Row, TraceKey, TraceRef } from '../stores/port.ts';
+import { withTasks } from './copies.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, figuresOf, nextLook } from './figures.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
@@ -129,7 +130,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
   const nothingFound = batches.length === 0;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
-  const figures = figuresOf(deps, book, searched);
+  const figures = withTasks(deps, input, book, figuresOf(deps, book, searched));
   const stop = stopReason(deps, book, found.people, most);
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
@@ -137,7 +138,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     kind: 'planned',
     atMs: nowMs,
     clock: deps.clock,
-    policy: { cleanReads: deps.policy.cleanReads, flagAfterRounds: deps.policy.flagAfterRounds },
+    policy: recordedPolicy(deps.policy),
     searched,
     book: ref,
     batches: batches.map((batch) => batch.length),
@@ -353,6 +354,11 @@ function stopReason(deps: LaneDeps, book: Book, people: number, most: number): s
   return null;
 }
 
+/** The part of the policy that the lane and its record keep. */
+function recordedPolicy({ cleanReads, flagAfterRounds, waitForTasksMs }: LaneDeps['policy']): LanePolicy {
+  return { cleanReads, flagAfterRounds, ...(waitForTasksMs === undefined ? {} : { waitForTasksMs }) };
+}
+
 function clocksAgree(reader: Reader): boolean {
   try {
     reader.assertClock();
@@ -369,12 +375,19 @@ export function newCopies(deps: LaneDeps, copies: readonly Copy[]): BookCopy[] {
   // One that was found by its origin and by a search counts once; the first of them knows its trace.
   const unique = new Map<string, Copy>();
   for (const copy of copies) if (!unique.has(`${copy.kind}/${copy.id}`)) unique.set(`${copy.kind}/${copy.id}`, copy);
-  return [...unique.values()].map(({ kind, id, traceId }) => ({
-    kind,
-    id,
-    traceId,
-    state: lookedAgain.has(kind) ? 'inconclusive' : 'manual',
-  }));
+  const goes = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.goesWithTrace ? [copy.kind] : [])));
+  const shared = new Set(copies.filter(({ others }) => others === true).map(({ kind, id }) => `${kind}/${id}`));
+  return [...unique.values()].map(({ kind, id, traceId, where }) => {
+    const others = shared.has(`${kind}/${id}`);
+    return {
+      kind,
+      id,
+      traceId,
+      state: lookedAgain.has(kind) && (!others || goes.has(kind)) ? 'inconclusive' : 'manual',
+      ...(where === undefined ? {} : { where }),
+      ...(others ? { others } : {}),
+    };
+  });
 }
 
 /** The oldest instant at which a read is shown to see something: the person's own trace or a control (P10). */

@@ -160,6 +160,7 @@ function laneFromRecord(
     given: figures.given,
     traces: figures.traces,
     copies: figures.copies,
+    ...(figures.tasks === undefined ? {} : { tasks: figures.tasks }),
     cleanReads: read?.cleanReads ?? 0,
     cleanReadsWanted: plan?.policy.cleanReads ?? initial.cleanReadsWanted,
     lastRead: read?.why ?? null,

@@ -4,6 +4,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import type { KindRule } from '../activities/deps.ts';
 import type { Clock } from '../erasure/clock.ts';
+import { durationSchema } from '../stores/connection.ts';
 import { connectionSchema } from '../stores/registry.ts';
 import { deriveKeys, KeyError, type KeySecrets } from '../vault/keys.ts';
 import { parseDuePeriod, type DuePeriod } from './due.ts';
@@ -36,6 +37,11 @@ const policySchema = z.strictObject({
   refuseAbove: z.int().min(1).default(10_000),
   /** What happens to traces that carry several people. Only `keep`: they are kept and reported. */
   sharedTraces: z.literal('keep', 'must be "keep": shared traces are kept and reported').default('keep'),
+  /**
+   * How long a lane whose traces are proven gone stays open, as `needs-operator`, while copies are left for people to erase
+   * by hand, for instance `14 d`. Default: it does not wait, and the exceptions name them.
+   */
+  waitForTasks: durationSchema.optional(),
   /** People expected to wait for the same window at once; spreads their wake-ups. Default: 200. */
   expectedPeople: z.int().min(1).default(200),
 });
@@ -94,6 +100,8 @@ export interface LetheConfig {
     readonly due: DuePeriod;
     readonly refuseAbove: number;
     readonly sharedTraces: 'keep';
+    /** Milliseconds; absent: lanes do not wait. */
+    readonly waitForTasks?: number | undefined;
     readonly expectedPeople: number;
   };
   /** Primary first. */

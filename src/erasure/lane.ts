@@ -1,4 +1,5 @@
 import { virtualAt, type Clock } from './clock.ts';
+import { MANUAL_TASKS } from './attest.ts';
 import { formatInstant, formatTraces } from './format.ts';
 import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
 import type { ExceptionKind, Status, Verdict } from './outcome.ts';
@@ -14,7 +15,8 @@ import type {
   TroubleReason,
   VerifyAnswer,
 } from './steps.ts';
-import type { VerbName } from './verbs.ts';
+import { isOpen, withAttestations, type Attestation } from './tasks.ts';
+import type { LaneVerb } from './verbs.ts';
 
 /**
  * What a lane is doing. `stopped` waits for an operator's word before anything is deleted; `ended` is reached by a
@@ -67,6 +69,10 @@ export interface LaneState {
   /** An operator asked for an extra look. */
   readonly lookNow: boolean;
   readonly verdict: Verdict | null;
+  /** Whose word was given for which task; absent: nobody's. */
+  readonly attested?: readonly Attestation[];
+  /** Since when it is open for manual tasks alone; absent: it was not. */
+  readonly tasksSinceMs?: number;
 }
 
 /** What the lane does next. */
@@ -150,7 +156,7 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
     policy: answer.policy,
     searched: answer.searched,
     book: answer.book,
-    figures: figuresOf(answer),
+    figures: withAttestations(figuresOf(answer), lane.attested),
     batches: answer.batches,
     nextBatch: 0,
     cleanReads: answer.cleanReads,
@@ -188,7 +194,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   const base: LaneState = {
     ...healed(lane),
     book: answer.book,
-    figures: figuresOf(answer),
+    figures: withAttestations(figuresOf(answer), lane.attested),
     // A read that proved nothing leaves the round as it was, so that a retry still knows what to submit.
     batches: answer.kind === 'inconclusive' ? lane.batches : answer.batches,
     cleanReads: answer.cleanReads,
@@ -200,6 +206,14 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   };
   if (answer.verdict !== null) {
     return { ...base, phase: 'ended', verdict: answer.verdict, nextCheckAtMs: null, flag: null };
+  }
+  if (answer.waitsForTasks !== undefined) {
+    const { sinceMs, untilMs } = answer.waitsForTasks;
+    const open = (base.figures.tasks ?? []).filter(isOpen).length;
+    const text = `the traces are proven gone; ${open} manual ${open === 1 ? 'task is' : 'tasks are'} open: see lethe tasks, erase the copies, then lethe attest; ends without that ${formatInstant(untilMs)}`;
+    const flag = { reason: MANUAL_TASKS, text, sinceMs };
+    // The last word may have come while it was read.
+    return { ...base, tasksSinceMs: sinceMs, ...(open === 0 ? { flag: null, lookNow: true } : { flag }) };
   }
   if (answer.kind === 'inconclusive') {
     const unproven = lane.unproven + 1;
@@ -306,7 +320,7 @@ export function abandoned(lane: LaneState): LaneState {
 }
 
 /** @returns why a verb does not apply to a lane, or null when it does. */
-export function refusal(lane: LaneState, verb: VerbName): string | null {
+export function refusal(lane: LaneState, verb: LaneVerb): string | null {
   if (lane.phase === 'ended') return `${lane.connection} has ended`;
   const held = lane.heldSinceMs !== null;
   if (verb === 'hold') return held ? `${lane.connection} is held already` : null;
@@ -317,7 +331,7 @@ export function refusal(lane: LaneState, verb: VerbName): string | null {
 }
 
 /** The lane after a verb that applies to it, and what will happen now. */
-export function ordered(lane: LaneState, verb: VerbName, realNowMs: number): readonly [LaneState, string] {
+export function ordered(lane: LaneState, verb: LaneVerb, realNowMs: number): readonly [LaneState, string] {
   const now = virtualAt(lane.clock, realNowMs);
   const say = (state: LaneState, text: string): readonly [LaneState, string] => [state, `${lane.connection}: ${text}`];
   const submitted = lane.round > 0 ? '; what was submitted already cannot be recalled' : '';
@@ -407,7 +421,7 @@ export function statusOf(lane: LaneState, realNowMs: number): Status {
 export function connectionStatus(lane: LaneState, realNowMs: number): ConnectionStatus {
   const attention = attentionOf(lane, realNowMs);
   const next = lane.heldSinceMs !== null ? null : (lane.trouble?.nextProbeAtMs ?? lane.nextCheckAtMs);
-  const { given, traces, copies } = lane.figures;
+  const { given, traces, copies, tasks } = lane.figures;
   return {
     status: statusOf(lane, realNowMs),
     round: lane.round,
@@ -420,6 +434,7 @@ export function connectionStatus(lane: LaneState, realNowMs: number): Connection
     given,
     traces,
     copies: { ...copies, notExamined: [...copies.notExamined] },
+    ...(tasks === undefined || tasks.length === 0 ? {} : { tasks: tasks.map((task) => ({ ...task })) }),
     cleanReads: lane.cleanReads,
     cleanReadsWanted: lane.policy?.cleanReads ?? 2,
     lastRead: lane.lastRead,
@@ -434,8 +449,8 @@ function healed(lane: LaneState): LaneState {
   return { ...lane, trouble: null, lookNow: false };
 }
 
-function figuresOf({ given, traces, copies, exceptions }: LaneFigures): LaneFigures {
-  return { given, traces, copies, exceptions };
+function figuresOf({ given, traces, copies, exceptions, tasks }: LaneFigures): LaneFigures {
+  return { given, traces, copies, exceptions, ...(tasks === undefined ? {} : { tasks }) };
 }
 
 function latest(a: number | null, b: number | null): number | null {

@@ -2,6 +2,7 @@ import type { Clock } from './clock.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 import type { LaneException, Verdict } from './outcome.ts';
 import type { Identifier } from './request.ts';
+import type { Attestation, ManualTask } from './tasks.ts';
 
 /** An encrypted blob in the vault. History holds this reference, never what is inside. */
 export interface BlobRef {
@@ -54,12 +55,16 @@ export interface LaneFigures {
   readonly traces: TraceLedger;
   readonly copies: CopyLedger;
   readonly exceptions: readonly LaneException[];
+  /** Copies that no call can erase; absent: none. */
+  readonly tasks?: readonly ManualTask[] | undefined;
 }
 
 /** Rules of the lane that may change between releases or configs; recorded once, by the plan. */
 export interface LanePolicy {
   readonly cleanReads: number;
   readonly flagAfterRounds: number;
+  /** How long a lane whose traces are proven gone stays open for manual tasks, milliseconds; absent: not at all. */
+  readonly waitForTasksMs?: number | undefined;
 }
 
 export interface ResolveInput extends StepInput {
@@ -127,6 +132,10 @@ export interface VerifyInput extends StepInput {
   readonly settledAtMs: number | null;
   readonly lastCountedAtMs: number | null;
   readonly cleanReads: number;
+  /** Whose word was given for which task; absent: nobody's. */
+  readonly attested?: readonly Attestation[];
+  /** Since when the lane is open for manual tasks alone; absent: it is not. */
+  readonly tasksSinceMs?: number;
 }
 
 export interface VerifyAnswer extends LaneFigures {
@@ -146,6 +155,8 @@ export interface VerifyAnswer extends LaneFigures {
   readonly nextCheckAtMs: number;
   /** Set when the lane may end. */
   readonly verdict: Verdict | null;
+  /** Set when it might end, and stays open for manual tasks: since when, and until when at most. */
+  readonly waitsForTasks?: { readonly sinceMs: number; readonly untilMs: number };
 }
 
 export interface SealInput {
@@ -176,6 +187,8 @@ export interface RecordedVerb {
   readonly atMs: number;
   /** False when it was refused or did not apply. */
   readonly applied: boolean;
+  /** The manual task that an attestation names. */
+  readonly task?: string;
 }
 
 /** The activities of one connection's task queue. Each is named in the history by these keys. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { appendLine, ensureDirectory, isErrno, isTemporary, readIfExists, writeExclusively } from '../vault/files.ts';
 import { canonicalDigest, canonicalJson } from './canonical.ts';
 import {
+  addendumSchema,
   entryLineSchema,
   OPEN_IDENTITY,
   openRecordSchema,
@@ -13,6 +14,7 @@ import {
   sealedRecordSchema,
 } from './record.ts';
 import type {
+  Addendum,
   EntryLine,
   LaneRecord,
   OpenRecord,
@@ -26,6 +28,7 @@ import type {
 
 const REQUEST_FILE = 'request.json';
 const SEALED_FILE = 'record.json';
+const ADDENDA_FILE = 'addenda.jsonl';
 const LANE_PREFIX = 'lane-';
 const LANE_SUFFIX = '.jsonl';
 /** No request is named so: ids begin with a letter or digit. */
@@ -49,6 +52,7 @@ export interface DirectoryRecordsOptions {
  * records/<requestId>/request.json         what was asked, written once
  * records/<requestId>/lane-<name>.jsonl    one line an entry, appended and synced
  * records/<requestId>/record.json          the sealed record, canonical JSON, written once
+ * records/<requestId>/addenda.jsonl        what was said after the seal, one line each; outside the digest
  * records/.open/<requestId>~<hash>.json    who is open, by keyed digest; gone when the record is closed
  * ```
  *
@@ -103,7 +107,9 @@ export class DirectoryRecords implements RecordStore {
     const sealed = await this.#readSealed(requestId);
     if (sealed !== null) {
       const { request, lanes, outcome, stamp } = sealed;
-      return { request, lanes, outcome, digest: digestOf(sealed), simulated: stamp !== null };
+      const addenda = await this.#readAddenda(requestId);
+      const view = { request, lanes, outcome, digest: digestOf(sealed), simulated: stamp !== null };
+      return addenda.length === 0 ? view : { ...view, addenda };
     }
     const request = await this.#readRequest(requestId);
     const lanes = await this.#readLanes(requestId);
@@ -135,6 +141,14 @@ export class DirectoryRecords implements RecordStore {
     }
     await this.#removeFromOpen(requestId);
     return digestOf(sealed);
+  }
+
+  async addAddendum(requestId: string, addendum: Addendum): Promise<void> {
+    const checked = check(addendumSchema, addendum, 'invalid', 'an addendum to the record');
+    if ((await this.#readSealed(requestId)) === null) {
+      throw new RecordError('not-open', 'the record is not sealed: nothing is added beside it before the request ends');
+    }
+    await appendLine(join(this.#folder(requestId), ADDENDA_FILE), JSON.stringify(checked));
   }
 
   async list(): Promise<readonly RecordSummary[]> {
@@ -178,6 +192,15 @@ export class DirectoryRecords implements RecordStore {
   async #readSealed(requestId: string): Promise<SealedRecord | null> {
     const bytes = await readIfExists(join(this.#folder(requestId), SEALED_FILE));
     return bytes === null ? null : check(sealedRecordSchema, parseJson(bytes), 'damaged', 'the sealed record');
+  }
+
+  async #readAddenda(requestId: string): Promise<readonly Addendum[]> {
+    const bytes = await readIfExists(join(this.#folder(requestId), ADDENDA_FILE));
+    return (bytes?.toString('utf8') ?? '').split('\n').flatMap((line) => {
+      // A line that a kill cut short was never answered, and is said again.
+      const value = line === '' ? undefined : parseJson(line);
+      return value === undefined ? [] : [check(addendumSchema, value, 'damaged', 'an addendum to the record')];
+    });
   }
 
   async #readLanes(requestId: string): Promise<Record<string, LaneRecord>> {

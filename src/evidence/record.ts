@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '../erasure/clock.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
+import { manualTaskSchema } from '../erasure/status.ts';
 import type { LaneFigures, RecordedVerb } from '../erasure/steps.ts';
 import { TROUBLES } from '../erasure/steps.ts';
 import type { Project, ReadReport } from '../stores/port.ts';
@@ -117,13 +118,35 @@ const figuresShape = {
     found: count,
     erased: count,
     manual: count,
+    /** On a named person's word, which no read has shown; absent: none. */
+    attested: count.optional(),
     outOfReach: count,
     inconclusive: count,
     abandoned: count,
     notExamined: z.array(z.string()),
   }),
   exceptions: z.array(exceptionSchema),
+  /** What was left for people to do; absent: nothing. */
+  tasks: z.array(manualTaskSchema).optional(),
 };
+
+/** Calls of one route that erased copies of one kind (P22). Acceptance, not proof (P2). */
+const erasureSchema = z.strictObject({
+  kind: z.string(),
+  /** Copies named. */
+  count,
+  calls: count,
+  /** Keyed digest of their ids, see `digestIds`. */
+  digest: hexDigest,
+  route: z.string(),
+  /** Null: the store did not answer. */
+  status: z.int().nullable(),
+  /** The store's own ids of the calls; at most the first ten. */
+  requestIds: z.array(z.string()),
+  sentAt: instant.nullable(),
+  acknowledgedAt: instant.nullable(),
+});
+export type RecordedErasure = z.infer<typeof erasureSchema>;
 
 /** Sums that don't add up are never recorded (P29). */
 function refuseImbalance(figures: LaneFigures, context: z.RefinementCtx): void {
@@ -159,7 +182,7 @@ const planEntrySchema = z
     batches: z.array(count),
     /** Why nothing may be deleted before a person has looked; null: nothing stands against it. */
     stop: text.nullable(),
-    policy: z.strictObject({ cleanReads: count, flagAfterRounds: count }),
+    policy: z.strictObject({ cleanReads: count, flagAfterRounds: count, waitForTasksMs: count.optional() }),
     /** What this store's interface can't show, from the connector. */
     limits: z.array(text),
     /** Limits the controller accepted beforehand (P1). */
@@ -195,6 +218,8 @@ const submitEntrySchema = z.strictObject({
   refused: count.optional(),
   /** The reads just before the call. */
   reports: z.array(readReportSchema),
+  /** Copies erased before it; absent: none. */
+  erasures: z.array(erasureSchema).optional(),
 });
 
 /** One verifying read. */
@@ -212,6 +237,8 @@ const readEntrySchema = z
     /** The projects, when they differ from the latest entry that lists them; null: the same. */
     projects: projectsSchema.nullable(),
     reports: z.array(readReportSchema),
+    /** Copies erased after it; absent: none. */
+    erasures: z.array(erasureSchema).optional(),
     /** Controls asked for and seen, by key searched or route; without their ids (P7). */
     controls: z.record(z.string(), z.strictObject({ asked: count, seen: count })),
     window: windowSchema,
@@ -273,6 +300,8 @@ const verbEntrySchema = z.strictObject({
   at: instant,
   /** False when it was refused or did not apply. */
   applied: z.boolean(),
+  /** The manual task that an attestation names. */
+  task: z.string().optional(),
 });
 export type VerbEntry = z.infer<typeof verbEntrySchema>;
 
@@ -292,6 +321,20 @@ export const outcomeSchema = z.strictObject({
   verbs: z.array(verbEntrySchema),
 });
 export type RecordOutcome = z.infer<typeof outcomeSchema>;
+
+/** What somebody did after the record was sealed. Changes neither the record nor its digest. */
+export const addendumSchema = z.strictObject({
+  format: z.literal(RECORD_FORMAT),
+  kind: z.literal('attestation'),
+  at: instant,
+  requestedBy: text,
+  reason: text,
+  connection: z.string(),
+  /** The manual task, and what it is about. */
+  task: z.string(),
+  copies: z.strictObject({ kind: z.string(), count }),
+});
+export type Addendum = z.infer<typeof addendumSchema>;
 
 const laneRecordSchema = z.strictObject({
   /** In the order in which they were first written. */
@@ -328,6 +371,8 @@ export interface RecordView {
   /** Digest of the sealed record, null while the request is open. */
   readonly digest: string | null;
   readonly simulated: boolean;
+  /** What was added after the seal, in order; absent: nothing. */
+  readonly addenda?: readonly Addendum[];
 }
 
 /** One line of a list of records. */
@@ -375,6 +420,13 @@ export interface RecordStore {
    * @throws RecordError `conflict` when it was closed with another outcome.
    */
   close(requestId: string, outcome: RecordOutcome): Promise<string>;
+
+  /**
+   * Adds a line beside a sealed record, which stays as it is.
+   *
+   * @throws RecordError `not-open` when the record is not sealed: until then the workflow takes such a word.
+   */
+  addAddendum(requestId: string, addendum: Addendum): Promise<void>;
 
   /** @returns all records, by request id. Reads every closed record: meant for people, not for activities. */
   list(): Promise<readonly RecordSummary[]>;
@@ -469,6 +521,7 @@ export function recordedFigures(figures: LaneFigures): {
   traces: RecordOutcome['lanes'][string]['traces'];
   copies: RecordOutcome['lanes'][string]['copies'];
   exceptions: RecordOutcome['lanes'][string]['exceptions'];
+  tasks?: RecordOutcome['lanes'][string]['tasks'];
 } {
   return {
     given: { ...figures.given },
@@ -479,10 +532,12 @@ export function recordedFigures(figures: LaneFigures): {
       count: concerned,
       text: words,
     })),
+    ...(figures.tasks === undefined ? {} : { tasks: figures.tasks.map((task) => ({ ...task })) }),
   };
 }
 
 /** The record's spelling of an operator's message. */
-export function recordedVerb({ atMs, verb, requestedBy, reason, connection, applied }: RecordedVerb): VerbEntry {
-  return { verb, requestedBy, reason, connection, at: recordedInstant(atMs), applied };
+export function recordedVerb({ atMs, verb, requestedBy, reason, connection, applied, task }: RecordedVerb): VerbEntry {
+  const named = task === undefined ? {} : { task };
+  return { verb, requestedBy, reason, connection, at: recordedInstant(atMs), applied, ...named };
 }

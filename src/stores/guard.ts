@@ -178,8 +178,9 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
               if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
             });
             if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
-            const erase = inner.eraseCopies as NonNullable<TraceStore['eraseCopies']>;
-            return word.heard(() => erase(copies, () => word.ask(), progress));
+            return word.heard(() =>
+              (inner.eraseCopies as NonNullable<TraceStore['eraseCopies']>)(copies, () => word.ask(), progress),
+            );
           },
         }),
     ...(inner.board === undefined

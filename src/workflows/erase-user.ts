@@ -215,15 +215,24 @@ class EraseUser {
     if (connection !== undefined && !this.lanes.some(({ state }) => state.connection === connection)) {
       return `"connection" names none of: ${this.input.connections.join(', ')}`;
     }
-    const refusals = this.addressed(message).map((lane) => lane.refusal(verb));
+    const { task } = message;
+    if (task === undefined ? verb === 'attest' : verb !== 'attest')
+      return '"task" goes with attest, and attest needs it';
+    const refusals = this.addressed(message).map((lane) => refusalOf(lane, verb, message));
+    // Of several connections a task is one's.
+    if (verb === 'attest' && refusals.every((text) => text?.endsWith('has no such task') === true)) {
+      return 'it has no such task; lethe tasks lists them';
+    }
     return refusals.includes(null) ? null : refusals.filter((text) => text !== null).join('; ');
   }
 
   private take(verb: VerbName, input: unknown): Receipt {
     const message = parseOperatorMessage(input) as OperatorMessage;
     if (this.taken(message)) return { verb, connections: [], text: 'taken already' };
-    const lanes = this.addressed(message).filter((lane) => lane.refusal(verb) === null);
-    const texts = lanes.map((lane) => lane.order(verb));
+    const lanes = this.addressed(message).filter((lane) => refusalOf(lane, verb, message) === null);
+    const texts = lanes.map((lane) =>
+      verb === 'attest' ? lane.attest(message.task ?? '', message.requestedBy) : lane.order(verb),
+    );
     this.record(verb, message, message.connection ?? null, true);
     this.publish();
     return { verb, connections: lanes.map(({ state }) => state.connection), text: texts.join('; ') };
@@ -258,8 +267,10 @@ class EraseUser {
   }
 
   private record(verb: string, message: OperatorMessage, connection: string | null, applied: boolean): void {
-    const { requestedBy, reason, verbId } = message;
-    this.verbs.push({ verb, requestedBy, reason, connection, atMs: virtualAt(this.clock(), Date.now()), applied });
+    const { requestedBy, reason, task, verbId } = message;
+    const atMs = virtualAt(this.clock(), Date.now());
+    const named = task === undefined ? {} : { task };
+    this.verbs.push({ verb, requestedBy, reason, connection, atMs, applied, ...named });
     if (verbId !== undefined) {
       this.takenVerbIds.push(verbId);
       if (this.takenVerbIds.length > MOST_TAKEN_IDS) this.takenVerbIds.shift();
@@ -335,6 +346,10 @@ class EraseUser {
     for (const { key, value } of changed) this.published.attributes.set(key.name, JSON.stringify(value));
     upsertSearchAttributes(changed);
   }
+}
+
+function refusalOf(lane: LaneRunner, verb: VerbName, { task }: OperatorMessage): string | null {
+  return verb === 'attest' ? lane.attestRefusal(task ?? '') : lane.refusal(verb);
 }
 
 /** A Markdown list: the UI draws tables without gaps between the cells. */

@@ -8,6 +8,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { realSpanMs, virtualAt, type Clock } from '../erasure/clock.ts';
+import { attest, attestRefusal } from '../erasure/attest.ts';
 import { formatCount, formatTraces } from '../erasure/format.ts';
 import {
   abandoned,
@@ -24,7 +25,7 @@ import {
 import { connectionTaskQueue } from '../erasure/memo.ts';
 import type { EraseInput } from '../erasure/request.ts';
 import type { LaneActivities, Trouble } from '../erasure/steps.ts';
-import type { VerbName } from '../erasure/verbs.ts';
+import type { LaneVerb } from '../erasure/verbs.ts';
 
 /**
  * Options of every activity of a lane. Retries here are for a worker that dies and for transport blips; they leave no
@@ -76,17 +77,30 @@ export class LaneRunner {
   }
 
   /** @returns why the verb does not apply here, or null. */
-  refusal(verb: VerbName): string | null {
+  refusal(verb: LaneVerb): string | null {
     return refusal(this.state, verb);
   }
 
   /** Takes a verb that applies; the lane acts on it at once, waking up if it sleeps. */
-  order(verb: VerbName): string {
+  order(verb: LaneVerb): string {
     const [state, text] = ordered(this.state, verb, Date.now());
     this.state = state;
     this.orders += 1;
     // A running activity stops before its next API call; see `Progress` in the store port.
     if (verb === 'hold' || verb === 'abandon') this.scope?.cancel();
+    return text;
+  }
+
+  /** @returns why a word for a task cannot be taken here, or null. */
+  attestRefusal(task: string): string | null {
+    return attestRefusal(this.state, task);
+  }
+
+  /** Takes somebody's word that the copies of an open task are erased. */
+  attest(task: string, by: string): string {
+    const [state, text] = attest(this.state, task, by);
+    this.state = state;
+    this.orders += 1;
     return text;
   }
 
@@ -166,6 +180,8 @@ export class LaneRunner {
       settledAtMs: state.settledAtMs,
       lastCountedAtMs: state.lastCountedAtMs,
       cleanReads: state.cleanReads,
+      ...(state.attested === undefined ? {} : { attested: state.attested }),
+      ...(state.tasksSinceMs === undefined ? {} : { tasksSinceMs: state.tasksSinceMs }),
     });
     this.take(answer, (at) => verified(at, answer as Exclude<typeof answer, Trouble>, Math.random()));
   }

@@ -12,6 +12,7 @@ export const VERB_UPDATES = {
   hold: defineUpdate<Receipt, [OperatorMessage]>('hold'),
   release: defineUpdate<Receipt, [OperatorMessage]>('release'),
   abandon: defineUpdate<Receipt, [OperatorMessage]>('abandon'),
+  attest: defineUpdate<Receipt, [OperatorMessage]>('attest'),
 } as const;
 
 /** See `VERB_UPDATES`. */
@@ -21,6 +22,7 @@ export const VERB_SIGNALS = {
   hold: defineSignal<[OperatorMessage]>('hold'),
   release: defineSignal<[OperatorMessage]>('release'),
   abandon: defineSignal<[OperatorMessage]>('abandon'),
+  attest: defineSignal<[OperatorMessage]>('attest'),
 } as const;
 
 /** The whole status as `lethe status --json` prints it. Needs a worker; without one read the memo `lethe`. */
