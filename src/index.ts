@@ -14,6 +14,8 @@ export {
   UnknownRequestError,
   UnreadableStateError,
 } from './client/errors.ts';
+export { NoSupportPacketError, type SupportPacket, type SupportPacketOptions } from './client/support-packet.ts';
+export { requestTaskSchema, type RequestTask } from './client/tasks.ts';
 export { verbAnswerSchema, type RequestFilter, type VerbAnswer, type VerbMessage } from './client/verbs.ts';
 export {
   configSchema,

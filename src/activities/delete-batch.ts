@@ -104,6 +104,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
     ...(refused.size === 0 ? {} : { refused: refused.size }),
+    ...(receipt?.counted === undefined ? {} : { counted: receipt.counted }),
     reports: [...sorted.reader.reports, ...copies.reports].map(recordedRead),
     ...recordedErasures(deps.keys, copies.receipts),
   });
@@ -131,14 +132,17 @@ async function inCalls(
   let first: Receipt | null = null;
   let last: Receipt | null = null;
   const refused: string[] = [];
+  let counted: number | undefined;
   for (const call of batchesOf(traces, () => true, most)) {
     last = await submit(call.flatMap((index) => traces[index] ?? []));
     first ??= last;
     refused.push(...(last.refused ?? []));
+    if (last.counted !== undefined) counted = (counted ?? 0) + last.counted;
   }
   if (first === null || last === null) return null;
   const { refused: _ofLast, ...receipt } = last;
-  return { ...receipt, sentAtMs: first.sentAtMs, ...(refused.length === 0 ? {} : { refused }) };
+  const sums = counted === undefined ? {} : { counted };
+  return { ...receipt, ...sums, sentAtMs: first.sentAtMs, ...(refused.length === 0 ? {} : { refused }) };
 }
 
 /** What an earlier try of the same call had sent, if it got that far before it was killed or lost its answer. */

@@ -10,6 +10,7 @@ import { wrapLines } from './format.ts';
 import { processIo, type Io } from './io.ts';
 import { addServe } from './serve.ts';
 import { addStatus } from './status.ts';
+import { addTasks } from './tasks.ts';
 import { addVerbs } from './verbs.ts';
 
 const EXIT_CODES = `
@@ -48,6 +49,7 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addStatus(program, io, exit);
   addDoctor(program, io, exit);
   addVerbs(program, io, exit);
+  addTasks(program, io, exit);
   addAllowDeletes(program, io, exit);
   for (const command of program.commands) {
     command.exitOverride().copyInheritedSettings(program);

@@ -1,5 +1,5 @@
 import { formatCount } from '../erasure/format.ts';
-import type { LaneRecord, RecordEntry, RecordView } from '../evidence/record.ts';
+import type { LaneRecord, RecordedErasure, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
 
 /** The whole account of a request for a person, in the order in which it happened (P35). */
@@ -43,13 +43,19 @@ export function formatReport(requestId: string, view: RecordView): string {
         ),
       );
       for (const { kind, text } of lane.exceptions) lines.push(wrap(`exception, ${kind}: ${text}`, 6, '    - '));
+      for (const { id, kind, count, where, attestedBy } of lane.tasks ?? []) {
+        const place = where === null ? '' : ` in ${where}`;
+        const word = attestedBy === undefined ? 'open' : `attested by ${attestedBy}`;
+        lines.push(wrap(`task ${id}: ${formatCount(count)} ${kind}${place}; ${word}`, 6, '    - '));
+      }
     }
     if (outcome.verbs.length > 0) {
       lines.push('', 'Operators');
       for (const verb of outcome.verbs) {
         const where = verb.connection === null ? '' : ` (${verb.connection})`;
         const effect = verb.applied ? '' : '; refused or without effect';
-        lines.push(entryLine(verb.at, `${verb.verb}${where} by ${verb.requestedBy}: ${verb.reason}${effect}`));
+        const task = verb.task === undefined ? '' : ` task ${verb.task}`;
+        lines.push(entryLine(verb.at, `${verb.verb}${task}${where} by ${verb.requestedBy}: ${verb.reason}${effect}`));
       }
     }
     lines.push(
@@ -62,6 +68,13 @@ export function formatReport(requestId: string, view: RecordView): string {
     );
   }
   if (digest !== null) lines.push('', `SHA-256 of the sealed record: ${digest}`);
+  if (view.addenda !== undefined) {
+    lines.push('', 'Added after the seal, outside that digest');
+    for (const { at, requestedBy, reason, connection, task, copies } of view.addenda) {
+      const what = `${formatCount(copies.count)} ${copies.kind} of task ${task} (${connection}) erased by hand`;
+      lines.push(entryLine(at, `${what}, on the word of ${requestedBy}: ${reason}`));
+    }
+  }
   return lines.join('\n');
 }
 
@@ -132,6 +145,7 @@ function formatEntry(entry: RecordEntry): string[] {
         entryLine(entry.at, `round ${entry.round}, batch ${entry.batch + 1}: ${[what, ...extra].join('; ')}`),
         ...(entry.digest === null ? [] : [detail('digest', entry.digest)]),
         ...readDetails(entry.reports),
+        ...erasureDetails(entry.erasures),
       ];
     }
     case 'read': {
@@ -140,6 +154,7 @@ function formatEntry(entry: RecordEntry): string[] {
       return [
         entryLine(entry.at, `read, round ${entry.round}: ${entry.answer}; ${counted}${why}`),
         ...readDetails(entry.reports),
+        ...erasureDetails(entry.erasures),
         detail(
           'controls',
           Object.entries(entry.controls)
@@ -163,6 +178,17 @@ function readDetails(reports: readonly (RecordEntry & { kind: 'read' })['reports
     const calls = `${report.calls} ${report.calls === 1 ? 'call' : 'calls'}`;
     const sunset = report.sunset === null ? '' : `; its end is announced: ${report.sunset}`;
     return detail(report.purpose, `${report.route}: ${calls}, ${formatCount(report.rows)} rows${controls}${sunset}`);
+  });
+}
+
+function erasureDetails(erasures: readonly RecordedErasure[] | undefined): string[] {
+  return (erasures ?? []).map(({ kind, count, calls, route, status, requestIds }) => {
+    const asked = requestIds.length === 0 ? '' : ` (request ${requestIds.join(', ')})`;
+    const times = `${formatCount(calls)} ${calls === 1 ? 'call' : 'calls'}`;
+    return detail(
+      'erased',
+      `${formatCount(count)} ${kind}: ${route}: ${times}, answered ${status ?? 'nothing'}${asked}`,
+    );
   });
 }
 

@@ -5,7 +5,8 @@ import { isOpen, withAttestations } from './tasks.ts';
 export function attestRefusal(lane: LaneState, taskId: string): string | null {
   const task = lane.figures.tasks?.find(({ id }) => id === taskId);
   if (task === undefined) return `${lane.connection} has no such task`;
-  if (lane.phase === 'ended') return `${lane.connection} has ended`;
+  if (lane.phase === 'ended')
+    return `${lane.connection} has ended; once the whole request has, a word goes beside its record`;
   return isOpen(task) ? null : `${lane.connection}: the task was attested already`;
 }
 

@@ -216,6 +216,8 @@ const submitEntrySchema = z.strictObject({
   pulled: count,
   /** Ids that the store refused by themselves while it took the others of the call. */
   refused: count.optional(),
+  /** What the store's answers counted as matched or deleted; of a shared call, of all people together. */
+  counted: count.optional(),
   /** The reads just before the call. */
   reports: z.array(readReportSchema),
   /** Copies erased before it; absent: none. */

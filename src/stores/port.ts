@@ -293,6 +293,8 @@ export interface Receipt {
   readonly requestId: string | null;
   /** Traces that the store refused by themselves, while it took the others of the call; absent: none. */
   readonly refused?: readonly string[];
+  /** What the answers counted as matched or deleted, of all people together; absent: they did not say. */
+  readonly counted?: number;
   /** People whose traces went with the same call; absent: one. */
   readonly people?: number | undefined;
 }
