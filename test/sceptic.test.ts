@@ -66,6 +66,7 @@ describe('nobody is told that something is gone which is not', () => {
       const end = await world.client.result(requestId);
       expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 3 });
       expect(end.connections[CONNECTION]?.copies).toMatchObject({ found: 1, erased: 1, manual: 0 });
+      expect(kinds(end)).toEqual([]);
       expect(end.status).toBe('verified');
     },
   );
