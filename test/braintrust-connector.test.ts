@@ -955,8 +955,15 @@ describe('against the simulator', () => {
       const row = (who: typeof ann, id: string, more: object = {}) => ({
         spans: [{ id, fields: { ...origin(who.rowIds[0]?.[0]), ...more } }],
       });
-      const into = (type: 'dataset' | 'experiment', traces: readonly SeedTrace[]): string =>
-        sim.seed({ project, into: { type, name: `${type}-of-${project}` }, traces })[0]?.objectId ?? '';
+      const into = (type: 'dataset' | 'experiment', traces: readonly SeedTrace[]): string => {
+        const name = `${type}-of-${project}`;
+        const { id } = sim.createContainer(project, type, name);
+        const named = traces.map(({ spans }) => ({
+          spans: spans.map((span) => ({ ...span, fields: { ...span.fields, [`${type}_id`]: id } })),
+        }));
+        sim.seed({ project, into: { type, name }, traces: named });
+        return id;
+      };
       const dataset = into('dataset', [
         row(ann, `${project}-ann`),
         row(bob, `${project}-bob`),

@@ -20,6 +20,7 @@ import { sharedServer, uniqueTaskQueue } from './support/temporal.ts';
 const SECRETS = { hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') };
 const KEYS = deriveKeys(SECRETS);
 const REQUEST = 'ticket-4711';
+const WORKSPACE = '01234567-89ab-4def-8123-456789abcdef';
 const COPY = 'dataset-1/example-of-the-person/0';
 const ID = taskId(KEYS, {
   requestId: REQUEST,
@@ -36,7 +37,7 @@ const run = (...args: readonly string[]) => lethe(args, { cwd, env: { LANGSMITH_
 beforeAll(async () => {
   cwd = mkdtempSync(join(tmpdir(), 'lethe-tasks-'));
   const { address, namespace } = sharedServer();
-  const connection = { store: 'langsmith', baseUrl: 'http://127.0.0.1:9', apiKey: 'k', workspaceId: 'workspace-1' };
+  const connection = { store: 'langsmith', baseUrl: 'http://127.0.0.1:9', apiKey: 'k', workspaceId: WORKSPACE };
   writeFileSync(
     join(cwd, 'lethe.yaml'),
     stringify({
@@ -189,7 +190,7 @@ describe('tasks, attest and the support packet on the command line', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({
       store: 'langsmith',
-      workspaceId: 'workspace-1',
+      workspaceId: WORKSPACE,
       projects: [{ id: 'project-1', name: 'chat' }],
       traces: [{ traceId: 'trace-that-survived', state: 'survived', rowsAtPlan: 3, rowsAtLatestRead: 2 }],
     });
