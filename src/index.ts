@@ -21,6 +21,8 @@ export {
   UnknownRequestError,
   UnreadableStateError,
 } from './client/errors.ts';
+export { NoSupportPacketError, type SupportPacket, type SupportPacketOptions } from './client/support-packet.ts';
+export { requestTaskSchema, type RequestTask } from './client/tasks.ts';
 export {
   verbAnswerSchema,
   type ApproveMessage,

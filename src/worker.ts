@@ -145,6 +145,7 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
             policy: {
               cleanReads: config.policy.cleanReads,
               flagAfterRounds: config.policy.flagAfterRounds,
+              ...(config.policy.waitForTasks === undefined ? {} : { waitForTasksMs: config.policy.waitForTasks }),
               refuseAbove: config.policy.refuseAbove,
               approveAbove: config.policy.approveAbove,
               secondPersonAbove: config.policy.secondPersonAbove,

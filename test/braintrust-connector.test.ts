@@ -8,13 +8,14 @@ import { virtualNow } from '../src/erasure/clock.ts';
 import { DAY_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
 import { startBraintrustSimulator } from '../src/simulators/braintrust/index.ts';
 import type { BraintrustSimulator } from '../src/simulators/braintrust/index.ts';
+import type { SeedTrace } from '../src/simulators/braintrust/seed.ts';
 import type { BraintrustConnectionInput } from '../src/stores/braintrust/config.ts';
 import { braintrustConnectionSchema } from '../src/stores/braintrust/config.ts';
 import { openBraintrust } from '../src/stores/braintrust/store.ts';
 import { GuardError } from '../src/stores/guard.ts';
 import { KillSwitch } from '../src/stores/kill-switch.ts';
 import { StoreError, TooManyRows } from '../src/stores/port.ts';
-import type { Control, LookupQuery, Project, Read, Row, TraceRef, TraceStore } from '../src/stores/port.ts';
+import type { Control, Copy, LookupQuery, Project, Read, Row, TraceRef, TraceStore } from '../src/stores/port.ts';
 import { openStore } from '../src/stores/registry.ts';
 import type { StoreLog } from '../src/stores/registry.ts';
 import { insert, remove, sdkState } from './support/braintrust-simulator.ts';
@@ -937,6 +938,113 @@ describe('against the simulator', () => {
     const { left } = await mine.lookupCopies(copies.copies, idle);
     expect(left.map(({ kind }) => kind).sort()).toEqual(['attachments', 'datasets', 'row-history']);
     expect(sim.truth.isRowLive('d-2', datasetId)).toBe(true);
+  });
+
+  describe('erasing copies', () => {
+    const lastWord = (): Promise<void> => Promise.resolve();
+    const byId = (copies: readonly Copy[]): string[] => copies.map(({ id }) => id.slice(id.indexOf('/') + 1)).sort();
+
+    /** A trace of each of two people, and of each a dataset row and an experiment trace of two rows made from it. */
+    async function copied(project: string) {
+      const [ann, bob] = sim.seedPeople({ project, people: ['copy-ann', 'copy-bob'], tracesPerPerson: 1 });
+      if (ann === undefined || bob === undefined) throw new Error('nobody was made');
+      const projectId = sim.project(project).id;
+      const origin = (rowId = ''): object => ({
+        origin: { object_type: 'project_logs', object_id: projectId, id: rowId },
+      });
+      const row = (who: typeof ann, id: string, more: object = {}) => ({
+        spans: [{ id, fields: { ...origin(who.rowIds[0]?.[0]), ...more } }],
+      });
+      const into = (type: 'dataset' | 'experiment', traces: readonly SeedTrace[]): string => {
+        const name = `${type}-of-${project}`;
+        const { id } = sim.createContainer(project, type, name);
+        const named = traces.map(({ spans }) => ({
+          spans: spans.map((span) => ({ ...span, fields: { ...span.fields, [`${type}_id`]: id } })),
+        }));
+        sim.seed({ project, into: { type, name }, traces: named });
+        return id;
+      };
+      const dataset = into('dataset', [
+        row(ann, `${project}-ann`),
+        row(bob, `${project}-bob`),
+        {
+          spans: [
+            { id: `${project}-both`, metadata: { user_id: 'copy-bob' }, fields: { ...origin(ann.rowIds[0]?.[0]) } },
+          ],
+        },
+      ]);
+      const experiment = into('experiment', [
+        { spans: [{ id: `${project}-task`, fields: { ...origin(ann.rowIds[0]?.[0]) } }, { id: `${project}-score` }] },
+        { spans: [{ id: `${project}-theirs`, fields: { ...origin(bob.rowIds[0]?.[0]) } }] },
+      ]);
+      const mine = connectSim({ projects: [project], copies: ['datasets', 'experiments'] });
+      const traces = traceRefs(project, ann.traceIds);
+      const { rows } = await lookup(traces, mine, { controls: [] });
+      const found = await mine.copies(traces, rows, idle);
+      const copies = found.copies.filter(({ kind }) => kind === 'datasets' || kind === 'experiments');
+      return { mine, dataset, experiment, copies, project };
+    }
+
+    test('P22: rows made from the person are erased by their ids, an experiment with the rows of its trace; nobody else loses any', async () => {
+      const { mine, dataset, experiment, copies, project } = await copied('copies-done');
+      expect(byId(copies)).toEqual(['ann', 'both', 'score', 'task'].map((name) => `${project}-${name}`));
+      expect(byId(copies.filter(({ others }) => others === true))).toEqual([`${project}-both`]);
+      await expect(mine.eraseCopies!(copies, lastWord, idle)).rejects.toBeInstanceOf(GuardError);
+      const ours = copies.filter(({ others }) => others !== true);
+      const before = sim.ledger.deletes().length;
+      const { receipts } = await mine.eraseCopies!(ours, lastWord, idle);
+      expect(receipts?.map(({ kind, ids, status }) => [kind, ids.length, status])).toEqual([
+        ['datasets', 1, 200],
+        ['experiments', 2, 200],
+      ]);
+      const named = sim.ledger
+        .deletes()
+        .slice(before)
+        .flatMap(({ deletes }) => deletes ?? []);
+      expect(named.map(({ objectId, ids }) => [objectId, [...ids].sort()])).toEqual([
+        [dataset, [`${project}-ann`]],
+        [experiment, [`${project}-score`, `${project}-task`]],
+      ]);
+      expect(byId((await mine.lookupCopies(copies, idle)).left)).toEqual([`${project}-both`]);
+      for (const id of ['bob', 'both']) expect(sim.truth.isRowLive(`${project}-${id}`, dataset)).toBe(true);
+      expect(sim.truth.isRowLive(`${project}-theirs`, experiment)).toBe(true);
+      expect(sim.truth.unasked()).toEqual([]);
+    });
+
+    test('P2 P22: a tombstone that never shows leaves the copy where it is, whatever the answer said', async () => {
+      const { mine, copies, project } = await copied('copies-ignored');
+      sim.habits.set({ tombstoneDelayMs: Infinity });
+      try {
+        const ours = copies.filter(({ others }) => others !== true);
+        await mine.eraseCopies!(ours, lastWord, idle);
+        expect(byId((await mine.lookupCopies(ours, idle)).left)).toEqual(
+          ['ann', 'score', 'task'].map((name) => `${project}-${name}`),
+        );
+      } finally {
+        sim.habits.reset();
+      }
+    });
+
+    test('P22: a trace of an experiment that has grown a row which nobody named stays whole', async () => {
+      const { mine, experiment, copies, project } = await copied('copies-grown');
+      const ours = copies.filter(({ kind }) => kind === 'experiments');
+      const part = ours.filter(({ id }) => id.endsWith('-task'));
+      const { receipts } = await mine.eraseCopies!(part, lastWord, idle);
+      expect(receipts).toEqual([]);
+      for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(true);
+    });
+
+    test('P19: an answer that names rows which were not sent switches the deletes off, for copies too', async () => {
+      const { mine, copies } = await copied('copies-other');
+      const ours = copies.filter(({ kind, others }) => kind === 'datasets' && others !== true);
+      sim.habits.set({ rowIds: 'other' });
+      try {
+        expect((await failure(mine.eraseCopies!(ours, lastWord, idle))).reason).toBe('contract-broken');
+      } finally {
+        sim.habits.reset();
+      }
+      expect((await failure(mine.eraseCopies!(ours, lastWord, idle))).advice).toContain('switched off');
+    });
   });
 
   test('row history that a server does not show any more is not reported as left', async () => {

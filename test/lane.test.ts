@@ -39,7 +39,7 @@ import {
   type Trouble,
   type VerifyAnswer,
 } from '../src/erasure/steps.ts';
-import { VERB_NAMES, type OperatorMessage, type VerbName } from '../src/erasure/verbs.ts';
+import { LANE_VERBS, type LaneVerb, type OperatorMessage } from '../src/erasure/verbs.ts';
 
 /** A Wednesday. */
 const T0 = Date.parse('2026-11-25T09:00:00Z');
@@ -173,7 +173,7 @@ const at = {
   },
 };
 
-function order(lane: LaneState, verb: VerbName, nowMs = T0): LaneState {
+function order(lane: LaneState, verb: LaneVerb, nowMs = T0): LaneState {
   expect(refusal(lane, verb)).toBeNull();
   return ordered(lane, verb, nowMs)[0];
 }
@@ -466,7 +466,7 @@ describe('verbs', () => {
     }
   });
 
-  test.each(VERB_NAMES)('%s on an ended lane is refused', (verb) => {
+  test.each(LANE_VERBS)('%s on an ended lane is refused', (verb) => {
     expect(refusal(at.ended, verb)).toMatch(/prod has ended/);
     expect(refusal(abandoned(at.waiting), verb)).toMatch(/prod has ended/);
   });
@@ -516,7 +516,7 @@ const RHYTHMS: readonly Rhythm[] = [
 /** One turn of the world: what the store says if asked, and what the operator does meanwhile. */
 interface Turn {
   readonly answer: 'good' | 'bad' | 'newcomers' | 'blind' | 'no-control' | 'trouble' | 'nothing';
-  readonly verb: VerbName | null;
+  readonly verb: LaneVerb | null;
   /** Whether the answer of a step that an operator stopped is lost. */
   readonly lost: boolean;
   readonly tookMs: number;
@@ -589,7 +589,7 @@ class World {
     else if (command.do !== 'end') this.step(command.do, turn);
   }
 
-  speak(verb: VerbName): void {
+  speak(verb: LaneVerb): void {
     const before = this.lane;
     const unchanged = JSON.stringify(before);
     if (refusal(this.lane, verb) !== null) {
@@ -823,7 +823,7 @@ describe('model: a lane among random answers, verbs and deaths', () => {
         assert.equal(world.lane.verdict, verdict ?? 'abandoned');
         assert.deepEqual(nextCommand(world.lane, world.nowMs), { do: 'end' });
         assert.deepEqual(imbalances(world.lane.figures), []);
-        for (const verb of VERB_NAMES) assert.equal(refusal(world.lane, verb), 'prod has ended');
+        for (const verb of LANE_VERBS) assert.equal(refusal(world.lane, verb), 'prod has ended');
       }),
       runs,
     );

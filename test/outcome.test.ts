@@ -65,7 +65,10 @@ function given(states: Partial<GivenLedger>): GivenLedger {
   return { ...EMPTY_GIVEN, ...states, total: sum(states) };
 }
 
-function copies(states: Partial<Omit<CopyLedger, 'notExamined'>>, notExamined: readonly string[] = []): CopyLedger {
+function copies(
+  states: Partial<Record<Exclude<keyof CopyLedger, 'notExamined'>, number>>,
+  notExamined: readonly string[] = [],
+): CopyLedger {
   return { ...EMPTY_COPIES, ...states, found: sum(states), notExamined };
 }
 

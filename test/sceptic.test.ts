@@ -69,9 +69,9 @@ describe('nobody is told that something is gone which is not', () => {
       await copyIntoDataset(world.sim, late?.traceId ?? '');
       const end = await world.client.result(requestId);
       expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 3, verifiedAbsent: 3 });
-      expect(end.connections[CONNECTION]?.copies).toMatchObject({ found: 1, manual: 1 });
-      expect(end.status).toBe('verified-with-exceptions');
-      expect(kinds(end)).toEqual(['manual-copies']);
+      expect(end.connections[CONNECTION]?.copies).toMatchObject({ found: 1, erased: 1, manual: 0 });
+      expect(kinds(end)).toEqual([]);
+      expect(end.status).toBe('verified');
     },
   );
 

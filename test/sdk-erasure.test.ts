@@ -159,19 +159,24 @@ describe("what the vendors' own SDKs wrote for a person", () => {
     const end = await world.eraseToEnd({ identifiers: [{ kind: 'user_id', value: PERSON }] });
 
     assertSums(end);
-    expect(end.status).toBe('verified-with-exceptions');
-    // What somebody put elsewhere is named, and nothing but that.
-    expect(end.exceptions).toEqual([
-      { connection: 'braintrust-prod', kind: 'manual-copies', count: 2, text: expect.any(String) },
-      { connection: 'langsmith-prod', kind: 'manual-copies', count: 1, text: expect.any(String) },
-    ]);
-    const none = { pending: 0, survived: 0, shared: 0, linked: 0, inconclusive: 0, abandoned: 0, goneBeforeSubmit: 0 };
+    expect(end.status).toBe('verified');
+    expect(end.exceptions).toEqual([]);
+    const none = {
+      pending: 0,
+      survived: 0,
+      shared: 0,
+      linked: 0,
+      newActivity: 0,
+      inconclusive: 0,
+      abandoned: 0,
+      goneBeforeSubmit: 0,
+    };
     for (const store of STORES) {
       expect(end.connections[store]?.traces).toEqual({ ...none, matched: TRACES, verifiedAbsent: TRACES });
       expect(end.connections[store]?.given).toMatchObject({ total: 0 });
       expect(end.connections[store]).toMatchObject({ round: 1, cleanReads: end.connections[store]?.cleanReadsWanted });
     }
-    expect(end.connections['langsmith-prod']?.copies).toMatchObject({ found: 3, erased: 2, manual: 1 });
+    expect(end.connections['langsmith-prod']?.copies).toMatchObject({ found: 3, erased: 3, manual: 0 });
     expect(end.connections['respan-prod']?.copies).toMatchObject({ found: 1, erased: 1, manual: 0 });
 
     expect(live(stores, PERSON)).toEqual([0, 0, 0]);
@@ -183,7 +188,7 @@ describe("what the vendors' own SDKs wrote for a person", () => {
     for (const { runIds } of langsmith.of(PERSON)) {
       for (const runId of runIds) expect(await langsmith.isReadable(runId)).toBe(false);
     }
-    expect(await braintrust.reads(PERSON)).toEqual({ spans: 0, dataset: 1, experiment: 1 });
+    expect(await braintrust.reads(PERSON)).toEqual({ spans: 0, dataset: 0, experiment: 0 });
     for (const { traceId } of respan.of(PERSON)) {
       expect((await call(stores.respan, 'GET', `/api/traces/${traceId}/`)).status).toBe(404);
     }
@@ -198,12 +203,6 @@ describe("what the vendors' own SDKs wrote for a person", () => {
     }
     for (const { truth } of [stores.langsmith, stores.braintrust, stores.respan]) expect(truth.unasked()).toEqual([]);
     expect(stores.braintrust.truth.orphans()).toEqual([]);
-
-    // The manual task that the exception names, done with the same SDK.
-    braintrust.dataset.delete(braintrust.datasetRows.get(PERSON) ?? '');
-    await braintrust.dataset.flush();
-    expect(await braintrust.reads(PERSON)).toMatchObject({ dataset: 0 });
-    expect(await braintrust.reads('u_7')).toMatchObject({ dataset: 1 });
   }, 60_000);
 
   test('P11, P16: ids that the application kept are told apart in each store, and foreign ones are never submitted', async () => {
@@ -337,7 +336,7 @@ describe('an application that goes on writing to what was deleted', () => {
       cleanReads: 2,
       traces: { matched: TRACES, verifiedAbsent: TRACES, survived: 0 },
     });
-    expect(end.exceptions).toMatchObject([{ kind: 'manual-copies', count: 2 }]);
+    expect(end.exceptions).toEqual([]);
     for (const { rowIds, traceId } of app.of(PERSON)) {
       for (const id of rowIds) expect(truth.isRowLive(id)).toBe(false);
       expect(truth.commentsOf(traceId)).toEqual([]);
@@ -406,7 +405,7 @@ describe('an application that goes on writing to what was deleted', () => {
       round: 3,
       traces: { matched: TRACES, verifiedAbsent: TRACES, survived: 0 },
     });
-    expect(end.exceptions).toMatchObject([{ kind: 'manual-copies', count: 1 }]);
+    expect(end.exceptions).toEqual([]);
     expect(traceIds.map((id) => truth.submissionsOf(id).length)).toEqual([2, 2, 1]);
     for (const id of traceIds) expect(truth.isLive(id)).toBe(false);
     expect(await app.isReadable(lateId)).toBe(false);

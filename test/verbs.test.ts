@@ -81,7 +81,7 @@ test('every verb describes itself and its argument', () => {
     expect(VERB_DESCRIPTIONS[verb]).toMatch(
       verb === 'approve'
         ? /\. \{ "requestedBy", "reason", "connection", "planDigest", "atMost", "include"\? \}$/
-        : /\. \{ "requestedBy", "reason", "connection"\?(, "until"\?, "autoRelease"\?)? \}$/,
+        : /\. \{ "requestedBy", "reason", ("task", )?"connection"\?(, "until"\?, "autoRelease"\?)? \}$/,
     );
   expect(Object.keys(VERB_DESCRIPTIONS)).toEqual([...VERB_NAMES]);
 });

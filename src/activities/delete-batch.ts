@@ -14,9 +14,11 @@ import { optionalInstant, recordedInstant, recordedRead } from '../evidence/reco
 import type { PersonValue, Project, Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
+import { eraseBefore } from './copies.ts';
 import type { LaneDeps } from './deps.ts';
 import { deltaName, expectedVerdict, nextLook } from './figures.ts';
 import { assertNotHeld } from './legal-hold.ts';
+import { recordedErasures } from './recorded-erasures.ts';
 import { Inconclusive, Reader } from './reader.ts';
 import { rowIdsOf } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -65,6 +67,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     newRows: sorted.newRows,
   };
   let receipt: Receipt | null = null;
+  const copies = await eraseBefore(deps, book, sent, run);
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
@@ -111,7 +114,9 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     absent: sorted.absent.length,
     pulled: sorted.pulled.length,
     ...(refused.size === 0 ? {} : { refused: refused.size }),
-    reports: sorted.reader.reports.map(recordedRead),
+    ...(receipt?.counted === undefined ? {} : { counted: receipt.counted }),
+    reports: [...sorted.reader.reports, ...copies.reports].map(recordedRead),
+    ...recordedErasures(deps.keys, copies.receipts),
   });
   return {
     kind: 'submitted',
@@ -155,14 +160,17 @@ async function inCalls(
   let first: Receipt | null = null;
   let last: Receipt | null = null;
   const refused: string[] = [];
+  let counted: number | undefined;
   for (const call of batchesOf(traces, () => true, most)) {
     last = await submit(call.flatMap((index) => traces[index] ?? []));
     first ??= last;
     refused.push(...(last.refused ?? []));
+    if (last.counted !== undefined) counted = (counted ?? 0) + last.counted;
   }
   if (first === null || last === null) return null;
   const { refused: _ofLast, ...receipt } = last;
-  return { ...receipt, sentAtMs: first.sentAtMs, ...(refused.length === 0 ? {} : { refused }) };
+  const sums = counted === undefined ? {} : { counted };
+  return { ...receipt, ...sums, sentAtMs: first.sentAtMs, ...(refused.length === 0 ? {} : { refused }) };
 }
 
 /** What an earlier try of the same call had sent, if it got that far before it was killed or lost its answer. */

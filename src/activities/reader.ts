@@ -329,7 +329,16 @@ export class Reader {
 
   /** Data of the subject's, by exact value (P15), that the searches so far showed beside the traces. */
   looseCopies(): readonly Copy[] {
-    return [...this.loose.values()].map(({ kind, id }) => ({ kind, id, traceId: '' }));
+    return [...this.loose.values()].map(({ kind, id, persons, where }) => ({
+      kind,
+      id,
+      traceId: '',
+      ...(where === undefined ? {} : { where }),
+      // Others stand in it as well: no call may erase it (P22).
+      ...(ownerOf(persons, this.variants, this.deps.store.traits.cutLength) === 'subject'
+        ? {}
+        : { others: true as const }),
+    }));
   }
 
   private noteLoose(row: LooseRow): void {

@@ -26,6 +26,7 @@ import {
   type OpenRecord,
 } from '../evidence/record.ts';
 import type { Copy, CopyTrait, Project, Row, TraceKey } from '../stores/port.ts';
+import { withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
@@ -176,7 +177,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   // Nothing to delete: this read is the first of those that must prove it, if its controls make it one.
   const nothingFound = batches.length === 0 && previous === undefined;
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
-  const figures = figuresOf(deps, book, searched);
+  const figures = withTasks(deps, input, book, figuresOf(deps, book, searched));
   const ask = input.include === undefined ? askReason(book, deps.policy) : null;
   const stop = stopReason(deps, input, book, found.people) ?? ask;
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
@@ -200,7 +201,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     kind: 'planned',
     atMs: nowMs,
     clock: deps.clock,
-    policy: lanePolicy(deps),
+    policy: recordedPolicy(deps.policy),
     searched,
     book: ref,
     batches: batches.map((batch) => batch.length),
@@ -295,11 +296,6 @@ export function continued(before: Book, now: Book): Book {
   };
 }
 
-function lanePolicy({ policy }: LaneDeps): LanePolicy {
-  const { cleanReads, flagAfterRounds, secondPersonAbove } = policy;
-  return { cleanReads, flagAfterRounds, ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }) };
-}
-
 /** The plan that an operator approved, sealed anew with the traces that the approval includes. Nothing is searched. */
 async function approved(
   deps: LaneDeps,
@@ -328,7 +324,7 @@ async function approved(
     kind: 'planned',
     atMs: nowMs,
     clock: deps.clock,
-    policy: lanePolicy(deps),
+    policy: recordedPolicy(deps.policy),
     searched,
     book: ref,
     batches,
@@ -524,6 +520,17 @@ function stopReason(deps: LaneDeps, input: ResolveInput, book: Book, people: num
   return null;
 }
 
+/** The part of the policy that the lane and its record keep. */
+function recordedPolicy(policy: LaneDeps['policy']): LanePolicy {
+  const { cleanReads, flagAfterRounds, secondPersonAbove, waitForTasksMs } = policy;
+  return {
+    cleanReads,
+    flagAfterRounds,
+    ...(secondPersonAbove === undefined ? {} : { secondPersonAbove }),
+    ...(waitForTasksMs === undefined ? {} : { waitForTasksMs }),
+  };
+}
+
 function clocksAgree(reader: Reader): boolean {
   try {
     reader.assertClock();
@@ -545,12 +552,19 @@ export function newCopies(deps: LaneDeps, copies: readonly Copy[], undated = fal
   // One that was found by its origin and by a search counts once; the first of them knows its trace.
   const unique = new Map<string, Copy>();
   for (const copy of copies) if (!unique.has(`${copy.kind}/${copy.id}`)) unique.set(`${copy.kind}/${copy.id}`, copy);
-  return [...unique.values()].map(({ kind, id, traceId }) => ({
-    kind,
-    id,
-    traceId,
-    state: lookedAgain.has(kind) ? 'inconclusive' : 'manual',
-  }));
+  const goes = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.goesWithTrace ? [copy.kind] : [])));
+  const shared = new Set(copies.filter(({ others }) => others === true).map(({ kind, id }) => `${kind}/${id}`));
+  return [...unique.values()].map(({ kind, id, traceId, where }) => {
+    const others = shared.has(`${kind}/${id}`);
+    return {
+      kind,
+      id,
+      traceId,
+      state: lookedAgain.has(kind) && (!others || goes.has(kind)) ? 'inconclusive' : 'manual',
+      ...(where === undefined ? {} : { where }),
+      ...(others ? { others } : {}),
+    };
+  });
 }
 
 /** The oldest instant at which a read is shown to see something: the person's own trace or a control (P10). */

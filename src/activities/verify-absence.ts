@@ -1,7 +1,7 @@
 import { stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import { batchesOf, bookSchema, entryKey, type Book, type BookCopy, type BookEntry } from '../erasure/book.ts';
-import { formatInstant, formatTraces } from '../erasure/format.ts';
+import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
 import { isNewActivity, type Reach } from '../erasure/linked.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
@@ -12,12 +12,16 @@ import {
   recordedRead,
   recordedWindow,
 } from '../evidence/record.ts';
-import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
+import { DAY_MS } from '../erasure/rhythm.ts';
+import { isOpen } from '../erasure/tasks.ts';
+import type { Copy, CopyReceipt, Project, Row, TraceKey } from '../stores/port.ts';
+import { concludedCopies, settleCopies, withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
+import { recordedErasures } from './recorded-erasures.ts';
 import { classify, newCopies, placesOf, rowIdsOf } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
@@ -239,15 +243,17 @@ function entryAfterRead(
 ): BookEntry {
   if (entry.state === 'newActivity') return notNewAfterAll(reader, entry, read);
   if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
-  if (read.lost) return { ...entry, state: 'inconclusive' };
+  const { readable: _before, ...plain } = entry;
+  if (read.lost) return { ...plain, state: 'inconclusive' };
   if (read.rows === undefined) {
-    return entry.state === 'goneBeforeSubmit' ? entry : { ...entry, state: 'pending' };
+    return entry.state === 'goneBeforeSubmit' ? entry : { ...plain, state: 'pending' };
   }
   const owner = reader.owner(read.rows);
   // What now carries only others, or others too, is theirs and no survivor (P14).
   if (owner === 'others' || (owner === 'mixed' && !read.sharedIncluded)) return { ...entry, state: 'shared' };
   const rowIds = read.keepRows ? [...new Set([...entry.rowIds, ...rowIdsOf(read.rows)])] : entry.rowIds;
-  return { ...entry, rowIds, state: entry.sentMs !== null && read.settled ? 'survived' : 'pending' };
+  const state = entry.sentMs !== null && read.settled ? 'survived' : 'pending';
+  return { ...entry, rowIds, readable: read.rows.length, state };
 }
 
 /** New activity whose beginning was written late: it began before the cut-off, and is the request's. */
@@ -436,31 +442,36 @@ async function conclude(
   const reset = outcome.kind === 'survivors' || outcome.kind === 'newcomers';
   const cleanReads = counted ? input.cleanReads + 1 : reset ? 0 : input.cleanReads;
   const lastCountedAtMs = counted ? nowMs : reset ? null : input.lastCountedAtMs;
-  const done = counted && cleanReads >= deps.policy.cleanReads;
+  // The traces are proven gone; with copies or manual tasks open the lane may have gone on reading all the same.
+  const settled = input.settledAtMs === null || nowMs >= input.settledAtMs;
+  const proven = outcome.counts && settled && cleanReads >= deps.policy.cleanReads;
 
-  let book: Book = counted && outcome.kind === 'no-control' ? { ...outcome.book, noControl: true } : outcome.book;
+  let book: Book =
+    (counted || proven) && outcome.kind === 'no-control' ? { ...outcome.book, noControl: true } : outcome.book;
   if (reset) book = { ...book, noControl: false };
-  if (done) book = await finished(deps, book, run);
+  const ending = await ended(deps, input, { book, reader, nowMs, run, counted, proven });
+  ({ book } = ending);
   const ref: BlobRef =
     outcome.kind === 'inconclusive'
       ? input.book
       : await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
-  const figures = figuresOf(deps, book, searched);
-  const verdict = done ? verdictOf(figures.traces, figures.given, figures.exceptions) : null;
+  const figures = withTasks(deps, input, book, figuresOf(deps, book, searched));
+  const verdict = ending.done ? verdictOf(figures.traces, figures.given, figures.exceptions) : null;
   const stopped = stopOf(deps, input, { outcome, reader, nowMs, book, ref, searched });
   const answer: VerifyAnswer = {
     kind: outcome.kind,
     atMs: nowMs,
     counted,
-    why: tooEarly ?? outcome.why,
+    why: ending.why ?? tooEarly ?? outcome.why,
     cleanReads,
     lastCountedAtMs,
     book: ref,
     batches: book.batches.map((batch) => batch.length),
     resubmit: outcome.resubmit,
     ...stopped,
-    nextCheckAtMs: nextCheck(deps, input, { nowMs, lastCountedAtMs, settleMs }),
+    nextCheckAtMs: ending.nextCheckAtMs ?? nextCheck(deps, input, { nowMs, lastCountedAtMs, settleMs }),
     verdict,
+    ...(ending.waitsForTasks === null ? {} : { waitsForTasks: ending.waitsForTasks }),
     ...(verdict === null
       ? expectedVerdict(deps, {
           nowMs,
@@ -482,6 +493,7 @@ async function conclude(
     cleanReads,
     projects: recordedProjects({ examined: reader.recordableProjects() }),
     reports: reader.reports.map(recordedRead),
+    ...recordedErasures(deps.keys, ending.receipts),
     controls: reader.tally(),
     window: recordedWindow(reader.window),
     skewMs: reader.skewMs(),
@@ -544,29 +556,88 @@ function nextCheck(
   return lastCountedAtMs === null ? nowMs : nextLook(deps, input.requestId, lastCountedAtMs + settleMs);
 }
 
-/** The book at the lane's end: what was absent often enough is proven, and copies are looked at once more. */
-async function finished(deps: LaneDeps, book: Book, run: StepRun): Promise<Book> {
+interface Ending {
+  readonly book: Book;
+  readonly done: boolean;
+  /** Why the lane goes on although its traces are proven gone; null: it ends, or they are not. */
+  readonly why: string | null;
+  readonly nextCheckAtMs: number | null;
+  readonly waitsForTasks: NonNullable<VerifyAnswer['waitsForTasks']> | null;
+  readonly receipts: readonly CopyReceipt[];
+}
+
+/** What a clean read leads to: copies are erased and looked at, and where nothing is open any more the lane ends. */
+async function ended(
+  deps: LaneDeps,
+  input: VerifyInput,
+  scene: {
+    readonly book: Book;
+    readonly reader: Reader;
+    readonly nowMs: number;
+    readonly run: StepRun;
+    readonly counted: boolean;
+    readonly proven: boolean;
+  },
+): Promise<Ending> {
+  const { book, reader, nowMs, run, counted, proven } = scene;
+  const goesOn = { done: false, why: null, nextCheckAtMs: null, waitsForTasks: null, receipts: [] };
+  if (!counted && !proven) return { ...goesOn, book };
+  const final = proven && waitForTasks(deps, input, book, nowMs) === null;
+  const work = await settleCopies(deps, { book, run, seen: reader.looseCopies(), final });
+  reader.reports.push(...work.reports);
+  const { receipts } = work;
+  if (!proven) return { ...goesOn, book: work.book, receipts };
+  if (final && work.pending > 0) {
+    const why = `${formatCount(work.pending)} ${work.pending === 1 ? 'copy is' : 'copies are'} still readable after a call to erase it was accepted; the next read tries again`;
+    const pauseMs = Math.min(deps.store.traits.rhythm.settleMs, DAY_MS);
+    return {
+      ...goesOn,
+      book: work.book,
+      receipts,
+      why,
+      nextCheckAtMs: nextLook(deps, input.requestId, nowMs + pauseMs),
+    };
+  }
+  const closed = final ? { ...work.book, copies: [...concludedCopies(work.book, work.left)] } : work.book;
+  const waitsForTasks = waitForTasks(deps, input, closed, nowMs);
+  if (waitsForTasks !== null) {
+    // What a call has erased is looked at again by the read that ends the lane.
+    const open = { ...closed, copies: closed.copies.map((copy, at) => reopened(copy, work.book.copies[at])) };
+    const why = 'clean; manual tasks are open';
+    return { ...goesOn, book: open, receipts, why, nextCheckAtMs: waitsForTasks.untilMs, waitsForTasks };
+  }
+  return { ...goesOn, book: { ...closed, entries: concludedEntries(deps, closed) }, done: true, receipts };
+}
+
+function reopened(copy: BookCopy, before: BookCopy | undefined): BookCopy {
+  return copy.state === 'erased' && before?.state === 'inconclusive' ? before : copy;
+}
+
+/** Whether the lane waits for people (`policy.waitForTasks`), since when and until when; null: it does not. */
+function waitForTasks(
+  deps: LaneDeps,
+  input: VerifyInput,
+  book: Book,
+  nowMs: number,
+): NonNullable<VerifyAnswer['waitsForTasks']> | null {
+  const { waitForTasksMs } = deps.policy;
+  if (waitForTasksMs === undefined || waitForTasksMs === 0) return null;
+  const { tasks = [] } = withTasks(deps, input, book, figuresOf(deps, book, {}));
+  const sinceMs = input.tasksSinceMs ?? nowMs;
+  const untilMs = sinceMs + waitForTasksMs;
+  return tasks.some(isOpen) && nowMs < untilMs ? { sinceMs, untilMs } : null;
+}
+
+/** The traces at the lane's end: what was absent often enough is proven. */
+function concludedEntries(deps: LaneDeps, book: Book): BookEntry[] {
   // Reads that show nothing so old would show nothing of these traces either (P10).
   const provenFromMs = deps.accept.includes('not-proven-before') ? null : book.notProvenBeforeMs;
   const isProven = ({ startMs }: BookEntry): boolean =>
     !book.noControl && (provenFromMs === null || (startMs !== null && startMs >= provenFromMs));
-  const entries = book.entries.map((entry): BookEntry => {
+  return book.entries.map((entry): BookEntry => {
     if (entry.state === 'pending') return { ...entry, state: isProven(entry) ? 'verifiedAbsent' : 'inconclusive' };
     return entry.state === 'goneBeforeSubmit' && !isProven(entry) ? { ...entry, state: 'inconclusive' } : entry;
   });
-  const open = book.copies.filter(({ state }) => state === 'inconclusive');
-  if (open.length === 0) return { ...book, entries };
-  const erasable = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.erasable === true ? [copy.kind] : [])));
-  const ours = open.filter(({ kind }) => erasable.has(kind));
-  // After everything else: some copies are what leads to the traces.
-  if (ours.length > 0) await deps.store.eraseCopies?.(ours, run.lastWord, run.progress);
-  const { left } = await deps.store.lookupCopies(open, run.progress);
-  const leftKeys = new Set(left.map(({ kind, id }) => `${kind}/${id}`));
-  const copies = book.copies.map((copy): BookCopy => {
-    if (copy.state !== 'inconclusive') return copy;
-    return { ...copy, state: leftKeys.has(`${copy.kind}/${copy.id}`) ? 'manual' : 'erased' };
-  });
-  return { ...book, entries, copies };
 }
 
 function withoutKnown(

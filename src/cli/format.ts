@@ -215,6 +215,7 @@ function formatLane(lane: ConnectionStatus): string[] {
     const found = sum(copies.found, 'found', [
       [copies.erased, 'erased'],
       [copies.manual, 'to be erased by hand'],
+      [copies.attested ?? 0, 'erased by hand on somebody’s word'],
       [copies.outOfReach, 'out of reach'],
       [copies.inconclusive, 'inconclusive'],
       [copies.abandoned, 'abandoned'],

@@ -12,6 +12,7 @@ import { processIo, type Io } from './io.ts';
 import { addHoldSubject } from './hold-subject.ts';
 import { addServe } from './serve.ts';
 import { addStatus } from './status.ts';
+import { addTasks } from './tasks.ts';
 import { addVerbs } from './verbs.ts';
 
 const EXIT_CODES = `
@@ -51,6 +52,7 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addDoctor(program, io, exit);
   addVerbs(program, io, exit);
   addApprove(program, io, exit);
+  addTasks(program, io, exit);
   addAllowDeletes(program, io, exit);
   addHoldSubject(program, io, exit);
   for (const command of program.commands) {

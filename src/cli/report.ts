@@ -1,7 +1,7 @@
 import { formatCount, formatTraces } from '../erasure/format.ts';
 import { formatInZone } from '../erasure/law.ts';
 import type { Addendum } from '../evidence/addenda.ts';
-import type { LaneRecord, RecordEntry, RecordView } from '../evidence/record.ts';
+import type { LaneRecord, RecordedErasure, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
 
 /** The whole account of a request for a person, in the order in which it happened (P35). */
@@ -63,13 +63,19 @@ export function formatReport(requestId: string, view: RecordView): string {
         ),
       );
       for (const { kind, text } of lane.exceptions) lines.push(wrap(`exception, ${kind}: ${text}`, 6, '    - '));
+      for (const { id, kind, count, where, attestedBy } of lane.tasks ?? []) {
+        const place = where === null ? '' : ` in ${where}`;
+        const word = attestedBy === undefined ? 'open' : `attested by ${attestedBy}`;
+        lines.push(wrap(`task ${id}: ${formatCount(count)} ${kind}${place}; ${word}`, 6, '    - '));
+      }
     }
     if (outcome.verbs.length > 0) {
       lines.push('', 'Operators');
       for (const verb of outcome.verbs) {
         const where = verb.connection === null ? '' : ` (${verb.connection})`;
         const effect = verb.applied ? '' : '; refused or without effect';
-        lines.push(entryLine(verb.at, `${verb.verb}${where} by ${verb.requestedBy}: ${verb.reason}${effect}`));
+        const task = verb.task === undefined ? '' : ` task ${verb.task}`;
+        lines.push(entryLine(verb.at, `${verb.verb}${task}${where} by ${verb.requestedBy}: ${verb.reason}${effect}`));
         if (verb.planDigest !== undefined) {
           lines.push(detail('approved', `at most ${formatTraces(verb.atMost ?? 0)} of plan ${verb.planDigest}`));
         }
@@ -86,13 +92,18 @@ export function formatReport(requestId: string, view: RecordView): string {
   }
   if (digest !== null) lines.push('', `SHA-256 of the sealed record: ${digest}`);
   if (addenda.length > 0) {
-    lines.push('', 'Addenda: learnt after the end, and outside the sealed record');
+    lines.push('', 'Addenda: learnt or said after the end, and outside the sealed record');
     for (const { addendum } of addenda) lines.push(...formatAddendum(addendum));
   }
   return lines.join('\n');
 }
 
 function formatAddendum(addendum: Addendum): string[] {
+  if (addendum.kind === 'attestation') {
+    const { at, requestedBy, reason, connection, task, copies } = addendum;
+    const what = `${formatCount(copies.count)} ${copies.kind} of task ${task} (${connection}) erased by hand`;
+    return [entryLine(at, `${what}, on the word of ${requestedBy}: ${reason}`)];
+  }
   if (addendum.kind === 'reopened') {
     const { at, connections, request, why } = addendum;
     const what = request === null ? `no request could be started: ${why ?? 'unknown'}` : `request ${request} erases it`;
@@ -216,6 +227,7 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
         entryLine(entry.at, `round ${entry.round}, batch ${entry.batch + 1}: ${[what, ...extra].join('; ')}`),
         ...(entry.digest === null ? [] : [detail('digest', entry.digest)]),
         ...readDetails(entry.reports),
+        ...erasureDetails(entry.erasures),
       ];
     }
     case 'read': {
@@ -226,6 +238,7 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
         ...(entry.stop === undefined ? [] : [detail('stopped', entry.stop)]),
         ...(entry.plan === undefined ? [] : [detail('plan', entry.plan.digest)]),
         ...readDetails(entry.reports),
+        ...erasureDetails(entry.erasures),
         detail(
           'controls',
           Object.entries(entry.controls)
@@ -249,6 +262,17 @@ function readDetails(reports: readonly (RecordEntry & { kind: 'read' })['reports
     const calls = `${report.calls} ${report.calls === 1 ? 'call' : 'calls'}`;
     const sunset = report.sunset === null ? '' : `; its end is announced: ${report.sunset}`;
     return detail(report.purpose, `${report.route}: ${calls}, ${formatCount(report.rows)} rows${controls}${sunset}`);
+  });
+}
+
+function erasureDetails(erasures: readonly RecordedErasure[] | undefined): string[] {
+  return (erasures ?? []).map(({ kind, count, calls, route, status, requestIds }) => {
+    const asked = requestIds.length === 0 ? '' : ` (request ${requestIds.join(', ')})`;
+    const times = `${formatCount(calls)} ${calls === 1 ? 'call' : 'calls'}`;
+    return detail(
+      'erased',
+      `${formatCount(count)} ${kind}: ${route}: ${times}, answered ${status ?? 'nothing'}${asked}`,
+    );
   });
 }
 

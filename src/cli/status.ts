@@ -5,11 +5,12 @@ import { loadConfig } from '../config/config.ts';
 import { STATUSES, type Status } from '../erasure/outcome.ts';
 import { DirectoryRecords } from '../evidence/directory-records.ts';
 import { connect } from './connect.ts';
-import { EXIT, exitCodeOf, type ExitCode } from './exit.ts';
+import { EXIT, exitCodeOf, UsageError, type ExitCode } from './exit.ts';
 import { formatRow, formatStatus } from './format.ts';
 import { printJson, type Io } from './io.ts';
 import { configPath } from './options.ts';
 import { formatReport } from './report.ts';
+import { printSupportPacket, type ReportOptions } from './support-packet.ts';
 import { watch } from './watch.ts';
 
 interface StatusOptions {
@@ -87,7 +88,17 @@ export function addStatus(program: Command, io: Io, exit: (code: ExitCode) => vo
     .description('tell the whole account of a request: what was asked, done, read and concluded')
     .argument('<REQUEST>', 'the id that `lethe erase` printed')
     .option('--json', 'print the record as one object, see docs/json.md')
-    .action(async (requestId: string, options: { readonly json?: true }, command: Command) => {
+    .option('--support-packet', "write what the stores' support asks for, with ids of traces; needs the vault's keys")
+    .option('--out <DIR>', 'with --support-packet: where the files go (default: ./lethe-support-REQUEST)')
+    .option('--all-traces', 'with --support-packet: every trace, not only survivors and inconclusive ones')
+    .action(async (requestId: string, options: ReportOptions, command: Command) => {
+      if (options.supportPacket !== undefined) {
+        exit(await printSupportPacket(requestId, options, { io, configPath: configPath(command) }));
+        return;
+      }
+      if (options.out !== undefined || options.allTraces !== undefined) {
+        throw new UsageError('--out and --all-traces go with --support-packet. Nothing was written.');
+      }
       // The records alone tell it: Temporal may be down, or have forgotten the request long ago.
       const { stateDir } = loadConfig({ path: configPath(command), env: io.env, storeSecrets: false });
       const view = await new DirectoryRecords({ stateDir }).read(requestId).catch((error: unknown) => {

@@ -49,6 +49,7 @@ export async function readAftercare(
       looks.set(`${look} ${connection}`, { connection, look, at, answer, why, request: null });
       continue;
     }
+    if (addendum.kind !== 'reopened') continue;
     for (const connection of addendum.connections) {
       const of = looks.get(`${addendum.look} ${connection}`);
       if (of !== undefined) looks.set(`${addendum.look} ${connection}`, { ...of, request: addendum.request });

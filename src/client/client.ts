@@ -14,6 +14,7 @@ import {
 import { loadConfig, type LetheConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
 import { connectionOptionsOf } from '../config/temporal.ts';
+import { virtualNow } from '../erasure/clock.ts';
 import { SCOPE_CHANGED, type ExtendMessage } from '../erasure/extend.ts';
 import { formatCount, formatInstant } from '../erasure/format.ts';
 import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
@@ -27,7 +28,9 @@ import type { RecordStore, RecordView } from '../evidence/record.ts';
 import { createDataConverter } from '../temporal/codec.ts';
 import { LetheConnections, LetheDueAt, LetheRequestId, LetheStatus } from '../temporal/search-attributes.ts';
 import { TemporalUnavailableError } from '../temporal/unavailable.ts';
+import { DirectoryVault } from '../vault/directory-vault.ts';
 import { deriveKeys, type Keys } from '../vault/keys.ts';
+import type { Vault } from '../vault/vault.ts';
 import {
   EXTEND_SIGNAL,
   EXTEND_UPDATE,
@@ -50,6 +53,8 @@ import { extendMessage, isOwnRequest, JoinedIds, sameScopeMessage } from './exte
 import { differences, prepareRequest, type PreparedRequest } from './prepare.ts';
 import { current, initialStatus, readScopeMemo, readStatusMemo, statusFromRecord, type Liveness } from './status.ts';
 import { subjectOf } from './subject.ts';
+import { writeSupportPacket, type SupportPacket, type SupportPacketOptions } from './support-packet.ts';
+import { attestAfterTheEnd, requestTasks, revealed, type RequestTask } from './tasks.ts';
 import type { ApproveMessage, RequestFilter, VerbAnswer, VerbMessage } from './verbs.ts';
 
 export const WORKFLOW_TYPE = 'eraseUser';
@@ -106,6 +111,8 @@ export interface Erasure {
   abandon(message: VerbMessage): Promise<VerbAnswer>;
   approve(message: ApproveMessage): Promise<VerbAnswer>;
   postpone(message: VerbMessage): Promise<VerbAnswer>;
+  /** See `LetheClient.attest`. */
+  attest(message: VerbMessage & { readonly task: string }): Promise<VerbAnswer>;
 }
 
 /** Which requests `list` shows; all of them must fit. */
@@ -377,6 +384,53 @@ export class LetheClient {
     const [answer] = await this.send('approve', requestId, message);
     if (answer === undefined) throw new UnknownRequestError(requestId);
     return answer;
+  }
+
+  /**
+   * Copies that no call can erase alone, for people to erase by hand.
+   *
+   * @param options.reveal adds the store's own ids of the copies, from the vault. Default: no.
+   * @throws UnknownRequestError; with `reveal` VaultLostError when the vault does not give them.
+   */
+  async tasks(requestId: string, options: { readonly reveal?: boolean } = {}): Promise<readonly RequestTask[]> {
+    const status = await this.status(requestId);
+    const tasks = requestTasks(status, await this.records.read(requestId));
+    if (options.reveal !== true) return tasks;
+    return revealed(tasks, requestId, { vault: this.#vault(), keys: this.keys });
+  }
+
+  /**
+   * Takes somebody's word that the copies of a manual task are erased. Such a request ends `verified-with-exceptions`,
+   * never plainly verified. After its end the word goes beside the record, and changes nothing in it.
+   *
+   * @throws InvalidRequestError when the message is not complete, UnknownRequestError.
+   */
+  async attest(requestId: string, message: VerbMessage & { readonly task: string }): Promise<VerbAnswer> {
+    const parsed = parseOperatorMessage(message);
+    if (typeof parsed === 'string') throw new InvalidRequestError([{ path: '', message: parsed }], 'The message');
+    const { endedAt } = await this.status(requestId);
+    if (endedAt !== null) {
+      const { added, text } = await attestAfterTheEnd(this.records, requestId, parsed, virtualNow(this.config.clock));
+      return { requestId, verb: 'attest', delivered: added ? 'record' : 'none', receipt: null, text };
+    }
+    const [answer] = await this.send('attest', requestId, message);
+    if (answer === undefined) throw new UnknownRequestError(requestId);
+    return answer;
+  }
+
+  /**
+   * Writes what the stores' support asks for about traces that are still there, a file of mode 0600 for each connection.
+   * The files hold ids of the person's traces.
+   *
+   * @throws UnknownRequestError, NoSupportPacketError when the vault does not give the ids.
+   */
+  async supportPacket(requestId: string, options: SupportPacketOptions = {}): Promise<SupportPacket> {
+    const view = await this.report(requestId);
+    return writeSupportPacket(requestId, view, this.config.connections, this.#vault(), options);
+  }
+
+  #vault(): Vault {
+    return new DirectoryVault({ stateDir: this.config.stateDir, keys: this.keys });
   }
 
   /**
@@ -663,6 +717,7 @@ export class LetheClient {
       abandon: one('abandon'),
       approve: one('approve'),
       postpone: one('postpone'),
+      attest: (message) => this.attest(requestId, message),
     };
   }
 

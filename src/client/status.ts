@@ -185,6 +185,7 @@ function laneFromRecord(name: string, lane: LaneRecord | undefined, sealed: Reco
     given: figures.given,
     traces: { ...figures.traces, newActivity: figures.traces.newActivity ?? 0 },
     copies: figures.copies,
+    ...(figures.tasks === undefined ? {} : { tasks: figures.tasks }),
     cleanReads: read?.cleanReads ?? 0,
     cleanReadsWanted: plan?.policy.cleanReads ?? initial.cleanReadsWanted,
     lastRead: read?.why ?? null,

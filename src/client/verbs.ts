@@ -30,9 +30,10 @@ export const verbAnswerSchema = z.strictObject({
   verb: z.enum(OPERATOR_VERBS),
   /**
    * `update`: a worker took it and answered. `signal`: it waits on the server and is taken, or recorded and ignored,
-   * when a worker is up. `none`: it was refused, or nothing could be sent.
+   * when a worker is up. `record`: it was added beside the record of a request that has ended. `none`: it was refused, or
+   * nothing could be sent.
    */
-  delivered: z.enum(['update', 'signal', 'none']),
+  delivered: z.enum(['update', 'signal', 'record', 'none']),
   /** The worker's own words, after an update. */
   receipt: receiptSchema.nullable(),
   /** What happens now, or why nothing does. */

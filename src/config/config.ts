@@ -70,6 +70,11 @@ const policySchema = z.strictObject({
   linkedTraces: keptSchema,
   /** What starts later than so long after the receipt is new activity: reported, and not erased. Default: 1 h. */
   grace: durationSchema.prefault('1 h'),
+  /**
+   * How long a lane whose traces are proven gone stays open, as `needs-operator`, while copies are left for people to erase
+   * by hand, for instance `14 d`. Default: it does not wait, and the exceptions name them.
+   */
+  waitForTasks: durationSchema.optional(),
   /** People expected to wait for the same window at once; spreads their wake-ups. Default: 200. */
   expectedPeople: z.int().min(1).default(200),
   /** When to look again after the end, each counted from it: days or weeks. Default: never. */
@@ -168,6 +173,8 @@ export interface LetheConfig {
     readonly linkedTraces: KeptPolicy;
     /** Milliseconds. */
     readonly grace: number;
+    /** Milliseconds; absent: lanes do not wait. */
+    readonly waitForTasks?: number | undefined;
     readonly expectedPeople: number;
     /** Days after the end on which a watch looks again; ascending, unique. */
     readonly aftercareDays: readonly number[];

@@ -30,6 +30,8 @@ const entrySchema = z.strictObject({
   startMs: z.number().nullable(),
   /** When it was last sent to the store for deletion, acknowledged or not; virtual epoch milliseconds. */
   sentMs: z.number().nullable(),
+  /** Rows that the latest read showed of it; absent: none, or not read yet. */
+  readable: z.int().optional(),
 });
 
 /** A conversation that traces of the person carry; conversations belong to a project. */
@@ -56,6 +58,12 @@ const copySchema = z.strictObject({
   id: z.string(),
   traceId: z.string(),
   state: z.enum(['erased', 'manual', 'outOfReach', 'inconclusive']),
+  /** What it lies in, see `Copy.where`. */
+  where: z.string().optional(),
+  /** It carries other people too: never erased by a call. */
+  others: z.literal(true).optional(),
+  /** Calls made so far to erase it, from the first counted clean read on. */
+  tries: z.int().optional(),
 });
 
 export const bookSchema = z.strictObject({

@@ -1,5 +1,6 @@
 import { approvalRefusal, type Approval } from './approval.ts';
 import { virtualAt, type Clock } from './clock.ts';
+import { MANUAL_TASKS } from './attest.ts';
 import { formatInstant, formatTraces } from './format.ts';
 import { abandonCopies, abandonTraces, EMPTY_COPIES, EMPTY_GIVEN, EMPTY_TRACES } from './ledger.ts';
 import type { ExceptionKind, Status, Verdict } from './outcome.ts';
@@ -16,7 +17,8 @@ import type {
   TroubleReason,
   VerifyAnswer,
 } from './steps.ts';
-import type { OperatorMessage, VerbName } from './verbs.ts';
+import { isOpen, withAttestations, type Attestation } from './tasks.ts';
+import type { LaneVerb, OperatorMessage } from './verbs.ts';
 
 /**
  * What a lane is doing. `stopped` waits for an operator's word before anything is deleted; `ended` is reached by a
@@ -81,6 +83,10 @@ export interface LaneState {
   readonly including?: boolean;
   /** Another request joined: the next plan goes on from the manifest there is instead of beginning anew. */
   readonly joined?: boolean;
+  /** Whose word was given for which task; absent: nobody's. */
+  readonly attested?: readonly Attestation[];
+  /** Since when it is open for manual tasks alone; absent: it was not. */
+  readonly tasksSinceMs?: number;
 }
 
 /** What the lane does next. */
@@ -183,7 +189,7 @@ export function planned(lane: LaneState, answer: ResolveAnswer, dryRun: boolean)
     policy: answer.policy,
     searched: answer.searched,
     book: answer.book,
-    figures: figuresOf(answer),
+    figures: withAttestations(figuresOf(answer), lane.attested),
     batches: answer.batches,
     nextBatch: 0,
     cleanReads: answer.cleanReads,
@@ -229,7 +235,7 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   const base: LaneState = {
     ...healed(lane),
     book: answer.book,
-    figures: figuresOf(answer),
+    figures: withAttestations(figuresOf(answer), lane.attested),
     // A read that proved nothing leaves the round as it was, so that a retry still knows what to submit.
     batches: answer.kind === 'inconclusive' ? lane.batches : answer.batches,
     cleanReads: answer.cleanReads,
@@ -242,6 +248,14 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
   };
   if (answer.verdict !== null) {
     return { ...base, phase: 'ended', verdict: answer.verdict, nextCheckAtMs: null, flag: null };
+  }
+  if (answer.waitsForTasks !== undefined) {
+    const { sinceMs, untilMs } = answer.waitsForTasks;
+    const open = (base.figures.tasks ?? []).filter(isOpen).length;
+    const text = `the traces are proven gone; ${open} manual ${open === 1 ? 'task is' : 'tasks are'} open: see lethe tasks, erase the copies, then lethe attest; ends without that ${formatInstant(untilMs)}`;
+    const flag = { reason: MANUAL_TASKS, text, sinceMs };
+    // The last word may have come while it was read.
+    return { ...base, tasksSinceMs: sinceMs, ...(open === 0 ? { flag: null, lookNow: true } : { flag }) };
   }
   if (answer.kind === 'inconclusive') {
     const unproven = lane.unproven + 1;
@@ -363,7 +377,7 @@ export function abandoned(lane: LaneState): LaneState {
  * @param requester who asked for the erasure; absent: the request does not say.
  * @returns why a verb does not apply to a lane, or null when it does.
  */
-export function refusal(lane: LaneState, verb: VerbName, message?: OperatorMessage, requester?: string): string | null {
+export function refusal(lane: LaneState, verb: LaneVerb, message?: OperatorMessage, requester?: string): string | null {
   if (lane.phase === 'ended') return `${lane.connection} has ended`;
   const held = lane.heldSinceMs !== null;
   if (verb === 'hold') return held && lane.hold?.expired !== true ? `${lane.connection} is held already` : null;
@@ -402,7 +416,7 @@ function holdTerms({ until, autoRelease }: Partial<OperatorMessage>): HoldTerms 
 /** The lane after a verb that applies to it, and what will happen now. */
 export function ordered(
   lane: LaneState,
-  verb: VerbName,
+  verb: LaneVerb,
   realNowMs: number,
   message?: OperatorMessage,
 ): readonly [LaneState, string] {
@@ -552,7 +566,7 @@ export function connectionStatus(lane: LaneState, realNowMs: number, details = f
   const hold = held ? (lane.hold ?? null) : null;
   const goesOnMs = hold?.autoRelease === true ? hold.untilMs : null;
   const next = held ? goesOnMs : (lane.trouble?.nextProbeAtMs ?? lane.nextCheckAtMs);
-  const { given, traces, copies } = lane.figures;
+  const { given, traces, copies, tasks } = lane.figures;
   const plan = lane.plan ?? null;
   const approval = lane.approval ?? null;
   return {
@@ -567,6 +581,7 @@ export function connectionStatus(lane: LaneState, realNowMs: number, details = f
     given,
     traces: { ...traces, newActivity: traces.newActivity ?? 0 },
     copies: { ...copies, notExamined: [...copies.notExamined] },
+    ...(tasks === undefined || tasks.length === 0 ? {} : { tasks: tasks.map((task) => ({ ...task })) }),
     cleanReads: lane.cleanReads,
     cleanReadsWanted: lane.policy?.cleanReads ?? 2,
     lastRead: lane.lastRead,
@@ -630,8 +645,8 @@ function healed(lane: LaneState): LaneState {
   return { ...lane, trouble: null, lookNow: false };
 }
 
-function figuresOf({ given, traces, copies, exceptions }: LaneFigures): LaneFigures {
-  return { given, traces, copies, exceptions };
+function figuresOf({ given, traces, copies, exceptions, tasks }: LaneFigures): LaneFigures {
+  return { given, traces, copies, exceptions, ...(tasks === undefined ? {} : { tasks }) };
 }
 
 function latest(a: number | null, b: number | null): number | null {

@@ -52,6 +52,7 @@ export const EXCEPTION_KINDS = [
   'single-path',
   'not-proven-before',
   'manual-copies',
+  'attested-copies',
   'out-of-reach',
   'inconclusive-copies',
   'not-examined',

@@ -10,6 +10,17 @@ const instant = z.iso.datetime();
 /** Why a lane wants an operator, since when, and what happens or can be done next. */
 const attentionSchema = z.strictObject({ reason: z.string(), since: instant, next: z.string() });
 
+/** Copies that no call can erase, for a person. See `ManualTask`. */
+export const manualTaskSchema = z.strictObject({
+  id: z.string(),
+  kind: z.string(),
+  count,
+  where: z.string().nullable(),
+  instructions: z.string(),
+  attested: count.optional(),
+  attestedBy: z.string().optional(),
+});
+
 /** What `--json` prints of one connection. */
 export const connectionStatusSchema = z.strictObject({
   status: z.enum(STATUSES),
@@ -44,11 +55,15 @@ export const connectionStatusSchema = z.strictObject({
     found: count,
     erased: count,
     manual: count,
+    /** On a named person's word, which no read has shown; absent: none. */
+    attested: count.optional(),
     outOfReach: count,
     inconclusive: count,
     abandoned: count,
     notExamined: z.array(z.string()),
   }),
+  /** What is left for people to do, and what they have said that they did; absent: nothing. */
+  tasks: z.array(manualTaskSchema).optional(),
   /** Counted clean reads so far, and how many the policy asks for. */
   cleanReads: count,
   cleanReadsWanted: count,

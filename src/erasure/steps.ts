@@ -7,6 +7,7 @@ import type { Include } from './include.ts';
 import type { LaneException, Verdict } from './outcome.ts';
 import type { ConnectionPlan } from './plan.ts';
 import type { Identifier } from './request.ts';
+import type { Attestation, ManualTask } from './tasks.ts';
 
 /** An encrypted blob in the vault. History holds this reference, never what is inside. */
 export interface BlobRef {
@@ -64,6 +65,8 @@ export interface LaneFigures {
   readonly traces: TraceLedger;
   readonly copies: CopyLedger;
   readonly exceptions: readonly LaneException[];
+  /** Copies that no call can erase; absent: none. */
+  readonly tasks?: readonly ManualTask[] | undefined;
 }
 
 /** What a step can say of the lane's end. */
@@ -81,6 +84,8 @@ export interface LanePolicy {
   readonly flagAfterRounds: number;
   /** Above so many traces the approver must not be the requester; absent: never. */
   readonly secondPersonAbove?: number | undefined;
+  /** How long a lane whose traces are proven gone stays open for manual tasks, milliseconds; absent: not at all. */
+  readonly waitForTasksMs?: number | undefined;
 }
 
 export interface ResolveInput extends StepInput {
@@ -170,6 +175,10 @@ export interface VerifyInput extends StepInput {
   readonly dueAtMs?: number;
   /** See `ResolveInput`. */
   readonly approvedAtMost?: number;
+  /** Whose word was given for which task; absent: nobody's. */
+  readonly attested?: readonly Attestation[];
+  /** Since when the lane is open for manual tasks alone; absent: it is not. */
+  readonly tasksSinceMs?: number;
 }
 
 export interface VerifyAnswer extends LaneFigures, Expected {
@@ -193,6 +202,8 @@ export interface VerifyAnswer extends LaneFigures, Expected {
   readonly nextCheckAtMs: number;
   /** Set when the lane may end. */
   readonly verdict: Verdict | null;
+  /** Set when it might end, and stays open for manual tasks: since when, and until when at most. */
+  readonly waitsForTasks?: { readonly sinceMs: number; readonly untilMs: number };
 }
 
 export interface SealInput {
@@ -231,6 +242,8 @@ export interface RecordedVerb {
   readonly planDigest?: string;
   readonly include?: readonly Include[];
   readonly atMost?: number;
+  /** The manual task that an attestation names. */
+  readonly task?: string;
 }
 
 /** The activities of one connection's task queue. Each is named in the history by these keys. */

@@ -2,8 +2,11 @@ import { APPROVAL_FIELDS, parseApprovalFields } from './approval.ts';
 import type { Include } from './include.ts';
 import { isDay } from './law.ts';
 
+/** Verbs that tell a lane as a whole what to do. */
+export const LANE_VERBS = ['retry', 'checkNow', 'hold', 'release', 'abandon', 'approve'] as const;
+export type LaneVerb = (typeof LANE_VERBS)[number];
 /** What lanes understand. */
-export const VERB_NAMES = ['retry', 'checkNow', 'hold', 'release', 'abandon', 'approve'] as const;
+export const VERB_NAMES = [...LANE_VERBS, 'attest'] as const;
 export type VerbName = (typeof VERB_NAMES)[number];
 
 /** What an operator can say of a request: the verbs of its lanes, and what concerns it as a whole. */
@@ -20,6 +23,7 @@ export const VERB_DESCRIPTIONS: Readonly<Record<VerbName, string>> = {
   abandon: 'End without proof; what was submitted cannot be recalled. { "requestedBy", "reason", "connection"? }',
   approve:
     'Delete exactly the plan that waits. { "requestedBy", "reason", "connection", "planDigest", "atMost", "include"? }',
+  attest: 'Say that the copies of a manual task are erased. { "requestedBy", "reason", "task", "connection"? }',
 };
 
 /** See `VERB_DESCRIPTIONS`. */
@@ -33,6 +37,8 @@ export interface OperatorMessage {
   readonly reason: string;
   /** Only this connection's lane. Default: every lane that has not ended. */
   readonly connection?: string;
+  /** With `attest`, and only there: the id of the manual task. */
+  readonly task?: string;
   /** Repeats of the same id are taken once, whether they come as update or signal. Default: none. */
   readonly verbId?: string;
   /** Of `approve` only, and needed there: the digest of the plan, as the status shows it. */
@@ -82,7 +88,7 @@ export function parseOperatorMessage(input: unknown, verb?: OperatorVerb): Opera
     if (typeof value !== 'string' || value.trim() === '') return `"${field}" must be a text that is not empty`;
     if (value.length > MOST_TEXT) return `"${field}" is longer than ${MOST_TEXT} characters`;
   }
-  for (const field of ['connection', 'verbId'] as const) {
+  for (const field of ['connection', 'task', 'verbId'] as const) {
     const value = fields[field];
     if (value === undefined) continue;
     if (typeof value !== 'string' || value === '') return `"${field}" must be a text that is not empty`;
@@ -102,11 +108,12 @@ export function parseOperatorMessage(input: unknown, verb?: OperatorVerb): Opera
       return '"notifiedOn" must be the day on which the person was told, like "2026-12-31"';
     }
   }
-  const { requestedBy, reason, connection, verbId } = fields as Record<string, string>;
+  const { requestedBy, reason, connection, task, verbId } = fields as Record<string, string>;
   return {
     requestedBy: (requestedBy ?? '').trim(),
     reason: (reason ?? '').trim(),
     ...(connection === undefined ? {} : { connection }),
+    ...(task === undefined ? {} : { task }),
     ...(verbId === undefined ? {} : { verbId }),
     ...approval,
     ...(until === undefined ? {} : { until }),
@@ -117,6 +124,7 @@ export function parseOperatorMessage(input: unknown, verb?: OperatorVerb): Opera
 
 function ownFieldsOf(verb: OperatorVerb | undefined): readonly string[] {
   if (verb === 'approve') return APPROVAL_FIELDS;
+  if (verb === 'attest') return ['task'];
   if (verb === 'hold') return ['until', 'autoRelease'];
   return verb === 'postpone' ? ['notifiedOn'] : [];
 }

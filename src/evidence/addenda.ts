@@ -52,8 +52,24 @@ const reopenedAddendumSchema = z.strictObject({
   why: text.nullable(),
 });
 
-const addendumSchema = z.discriminatedUnion('kind', [lookAddendumSchema, reopenedAddendumSchema]);
-/** Something learnt after the end of a request. Holds no personal data. */
+/** Somebody's word, after the end, that the copies of a manual task are erased. */
+const attestationAddendumSchema = z.strictObject({
+  kind: z.literal('attestation'),
+  at: instant,
+  requestedBy: text,
+  reason: text,
+  connection: z.string(),
+  /** The manual task, and what it is about. */
+  task: z.string(),
+  copies: z.strictObject({ kind: z.string(), count }),
+});
+
+const addendumSchema = z.discriminatedUnion('kind', [
+  lookAddendumSchema,
+  reopenedAddendumSchema,
+  attestationAddendumSchema,
+]);
+/** Something learnt or said after the end of a request. Holds no personal data. */
 export type Addendum = z.infer<typeof addendumSchema>;
 export type LookAddendum = z.infer<typeof lookAddendumSchema>;
 

@@ -51,7 +51,7 @@ export interface DirectoryRecordsOptions {
  * records/<requestId>/request.json         what was asked, written once
  * records/<requestId>/lane-<name>.jsonl    one line an entry, appended and synced
  * records/<requestId>/record.json          the sealed record, canonical JSON, written once
- * records/<requestId>/addenda.jsonl        what was learnt after the end, one line an addendum, appended and synced
+ * records/<requestId>/addenda.jsonl        what was learnt or said after the end, one line an addendum, outside the digest
  * records/.open/<requestId>~<hash>.json    who is open, by keyed digest; gone when the record is closed
  * ```
  *

@@ -5,6 +5,7 @@ import { LAWS } from '../erasure/law.ts';
 import { imbalances } from '../erasure/ledger.ts';
 import { EXCEPTION_KINDS, VERDICTS } from '../erasure/outcome.ts';
 import { connectionPlanSchema } from '../erasure/plan.ts';
+import { manualTaskSchema } from '../erasure/status.ts';
 import type { LaneFigures, RecordedVerb } from '../erasure/steps.ts';
 import { TROUBLES } from '../erasure/steps.ts';
 import type { Project, ReadReport } from '../stores/port.ts';
@@ -126,13 +127,35 @@ const figuresShape = {
     found: count,
     erased: count,
     manual: count,
+    /** On a named person's word, which no read has shown; absent: none. */
+    attested: count.optional(),
     outOfReach: count,
     inconclusive: count,
     abandoned: count,
     notExamined: z.array(z.string()),
   }),
   exceptions: z.array(exceptionSchema),
+  /** What was left for people to do; absent: nothing. */
+  tasks: z.array(manualTaskSchema).optional(),
 };
+
+/** Calls of one route that erased copies of one kind (P22). Acceptance, not proof (P2). */
+const erasureSchema = z.strictObject({
+  kind: z.string(),
+  /** Copies named. */
+  count,
+  calls: count,
+  /** Keyed digest of their ids, see `digestIds`. */
+  digest: hexDigest,
+  route: z.string(),
+  /** Null: the store did not answer. */
+  status: z.int().nullable(),
+  /** The store's own ids of the calls; at most the first ten. */
+  requestIds: z.array(z.string()),
+  sentAt: instant.nullable(),
+  acknowledgedAt: instant.nullable(),
+});
+export type RecordedErasure = z.infer<typeof erasureSchema>;
 
 /** Sums that don't add up are never recorded (P29). */
 function refuseImbalance(figures: LaneFigures, context: z.RefinementCtx): void {
@@ -170,7 +193,12 @@ const planEntrySchema = z
     stop: text.nullable(),
     /** The plan as an operator approves it; absent in records of releases that made none. */
     plan: connectionPlanSchema.optional(),
-    policy: z.strictObject({ cleanReads: count, flagAfterRounds: count, secondPersonAbove: count.optional() }),
+    policy: z.strictObject({
+      cleanReads: count,
+      flagAfterRounds: count,
+      secondPersonAbove: count.optional(),
+      waitForTasksMs: count.optional(),
+    }),
     /** The earliest verdict there can be, by the store's rhythm: an estimate. Absent: from an earlier release. */
     earliestVerdictAt: instant.optional(),
     /** What started later is new activity (P21). */
@@ -225,8 +253,12 @@ const submitEntrySchema = z.strictObject({
   pulled: count,
   /** Ids that the store refused by themselves while it took the others of the call. */
   refused: count.optional(),
+  /** What the store's answers counted as matched or deleted; of a shared call, of all people together. */
+  counted: count.optional(),
   /** The reads just before the call. */
   reports: z.array(readReportSchema),
+  /** Copies erased before it; absent: none. */
+  erasures: z.array(erasureSchema).optional(),
 });
 
 /** One verifying read. */
@@ -244,6 +276,8 @@ const readEntrySchema = z
     /** The projects, when they differ from the latest entry that lists them; null: the same. */
     projects: projectsSchema.nullable(),
     reports: z.array(readReportSchema),
+    /** Copies erased after it; absent: none. */
+    erasures: z.array(erasureSchema).optional(),
     /** Controls asked for and seen, by key searched or route; without their ids (P7). */
     controls: z.record(z.string(), z.strictObject({ asked: count, seen: count })),
     window: windowSchema,
@@ -313,6 +347,8 @@ const verbEntrySchema = z.strictObject({
   planDigest: hexDigest.optional(),
   include: z.array(z.enum(INCLUDES)).optional(),
   atMost: count.optional(),
+  /** The manual task that an attestation names. */
+  task: z.string().optional(),
 });
 export type VerbEntry = z.infer<typeof verbEntrySchema>;
 
@@ -525,6 +561,7 @@ export function recordedFigures(figures: LaneFigures): {
   traces: RecordOutcome['lanes'][string]['traces'];
   copies: RecordOutcome['lanes'][string]['copies'];
   exceptions: RecordOutcome['lanes'][string]['exceptions'];
+  tasks?: RecordOutcome['lanes'][string]['tasks'];
 } {
   return {
     given: { ...figures.given },
@@ -535,6 +572,7 @@ export function recordedFigures(figures: LaneFigures): {
       count: concerned,
       text: words,
     })),
+    ...(figures.tasks === undefined ? {} : { tasks: figures.tasks.map((task) => ({ ...task })) }),
   };
 }
 

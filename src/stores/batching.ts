@@ -8,6 +8,7 @@ import type {
   Control,
   ControlQuery,
   ControlsFound,
+  CopiesErased,
   CopiesFound,
   Copy,
   DeleteOrder,
@@ -525,7 +526,7 @@ export function batched(
       : {
           // Each by himself, since holds are each one's own; in the same moment, so that a store can share its looks.
           eraseCopies: (copies, lastWord, progress) =>
-            ask<CopiesToErase, { readonly reports: readonly ReadReport[] }>(
+            ask<CopiesToErase, CopiesErased>(
               progress,
               'erase copies',
               { copies, lastWord },

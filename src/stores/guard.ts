@@ -1,5 +1,6 @@
 import type {
   Control,
+  Copy,
   DeleteOrder,
   FindQuery,
   Progress,
@@ -38,9 +39,12 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
   const seen = new Set<string>();
   /** Rows of each trace by the latest look-up through each route; only where traces are deleted row by row. */
   const wholes = new Map<string, Map<string, ReadonlySet<string>>>();
+  /** Copies that this connection has read. */
+  const seenCopies = new Set<string>();
 
   function remember<R extends Read>(read: R): R {
     for (const row of read.rows) note(row);
+    rememberCopies(read.loose ?? []);
     return read;
   }
   function note({ projectId, traceId }: Pick<Row, 'projectId' | 'traceId'>): void {
@@ -55,6 +59,18 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
       break;
     }
     seen.add(key);
+  }
+  function rememberCopies(copies: readonly Pick<Copy, 'kind' | 'id'>[]): void {
+    for (const copy of copies) {
+      const key = copyKey(copy);
+      seenCopies.delete(key);
+      seenCopies.add(key);
+      if (seenCopies.size <= MOST_REMEMBERED) continue;
+      for (const oldest of seenCopies) {
+        seenCopies.delete(oldest);
+        break;
+      }
+    }
   }
   function rememberWhole(route: string, asked: readonly TraceRef[], rows: readonly Row[]): void {
     if (traits.deletesBy === 'trace') return;
@@ -132,11 +148,15 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
         traces.map(({ traceId }) => traceId),
         'traces',
       );
-      return inner.copies(traces, rows, progress);
+      const found = await inner.copies(traces, rows, progress);
+      rememberCopies(found.copies);
+      return found;
     },
     lookupCopies: async (copies, progress) => {
       if (copies.length === 0) return { left: [], reports: [] };
-      return inner.lookupCopies(copies, progress);
+      const looked = await inner.lookupCopies(copies, progress);
+      rememberCopies(looked.left);
+      return looked;
     },
     ...(inner.eraseCopies === undefined
       ? {}
@@ -147,8 +167,21 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
             if (copies.some(({ kind, id: copyId }) => copyId === '' || !erasable.includes(kind))) {
               throw new GuardError('a copy that this store does not erase by itself');
             }
+            if (copies.some(({ others }) => others === true))
+              throw new GuardError("a copy that isn't the person's alone");
+            if (new Set(copies.map(copyKey)).size !== copies.length) throw new GuardError('a copy is named twice');
+            const unread = copies.filter((copy) => !seenCopies.has(copyKey(copy))).length;
+            if (unread > 0) {
+              throw new GuardError(`${unread} of ${copies.length} copies were not read by this connection`);
+            }
+            const word = new LastWord(async () => {
+              await lastWord();
+              if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
+            });
             if (killSwitch.tripped !== null) throw switchedOff(killSwitch.tripped);
-            return (inner.eraseCopies as NonNullable<TraceStore['eraseCopies']>)(copies, lastWord, progress);
+            return word.heard(() =>
+              (inner.eraseCopies as NonNullable<TraceStore['eraseCopies']>)(copies, () => word.ask(), progress),
+            );
           },
         }),
     ...(inner.board === undefined
@@ -199,6 +232,39 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
       named += rowIds.length;
     }
     return named;
+  }
+}
+
+function copyKey({ kind, id }: Pick<Copy, 'kind' | 'id'>): string {
+  return `${kind} ${id}`;
+}
+
+/**
+ * The last word of several calls: what stopped one stops the others, and is passed on although a connector takes a refusal
+ * of one call for a fact about that copy.
+ */
+class LastWord {
+  readonly #given: () => Promise<void>;
+  #stopped: { readonly error: unknown } | null = null;
+
+  constructor(given: () => Promise<void>) {
+    this.#given = given;
+  }
+
+  async ask(): Promise<void> {
+    if (this.#stopped !== null) throw this.#stopped.error;
+    try {
+      await this.#given();
+    } catch (error) {
+      this.#stopped = { error };
+      throw error;
+    }
+  }
+
+  async heard<T>(work: () => Promise<T>): Promise<T> {
+    const done = await work();
+    if (this.#stopped !== null) throw this.#stopped.error;
+    return done;
   }
 }
 

@@ -113,6 +113,8 @@ export interface LooseRow {
   readonly persons: readonly PersonValue[];
   /** As of `Row`. */
   readonly threads?: readonly ThreadValue[];
+  /** See `Copy.where`. */
+  readonly where?: string;
 }
 
 /** Outcome of one read through one route. It is complete: every page was read, or the read threw. */
@@ -236,6 +238,32 @@ export interface Copy {
   /** The copy's own stable id. */
   readonly id: string;
   readonly traceId: string;
+  /** What it lies in, by the store's own id, for instance `dataset 4f1c`; holds no personal data. Absent: not told. */
+  readonly where?: string;
+  /** It carries other people too, or cannot be shown to be the person's alone: it is never erased by a call (P22). */
+  readonly others?: true;
+}
+
+/** The store's answer to a call that erased copies. It proves that the request arrived, nothing else (P2). */
+export interface CopyReceipt {
+  /** As in the traits' copy map. */
+  readonly kind: string;
+  /** Ids of the copies that the call named, as in `Copy.id`. */
+  readonly ids: readonly string[];
+  readonly route: string;
+  /** Null: no answer. A refusal is told by its status. */
+  readonly status: number | null;
+  readonly requestId: string | null;
+  /** Virtual epoch milliseconds just before the call left; null when the store's refusal did not tell. */
+  readonly sentAtMs: number | null;
+  readonly acknowledgedAtMs: number | null;
+}
+
+/** What `TraceStore.eraseCopies` did. */
+export interface CopiesErased {
+  readonly reports: readonly ReadReport[];
+  /** One for each call, in order. Absent: the connector keeps no account of single calls. */
+  readonly receipts?: readonly CopyReceipt[];
 }
 
 export interface CopiesFound {
@@ -278,6 +306,8 @@ export interface Receipt {
   readonly requestId: string | null;
   /** Traces that the store refused by themselves, while it took the others of the call; absent: none. */
   readonly refused?: readonly string[];
+  /** What the answers counted as matched or deleted, of all people together; absent: they did not say. */
+  readonly counted?: number;
   /** People whose traces went with the same call; absent: one. */
   readonly people?: number | undefined;
 }
@@ -303,10 +333,17 @@ export interface CopyTrait {
    */
   readonly isLimit?: boolean;
   /**
-   * Whether `eraseCopies` erases it, by a call that names that copy alone (P22), once its traces are proven gone.
-   * Default: no.
+   * Whether `eraseCopies` erases it, by a call that names that copy alone (P22). Default: no.
    */
   readonly erasable?: boolean;
+  /**
+   * When it is erased. `before`: just before its trace is submitted, since it shows the trace to others until then.
+   * `after`: as soon as a counted read showed that its traces are gone. `last`: with the read that ends the lane, since it
+   * leads to the traces. Default: `last`.
+   */
+  readonly erasedWhen?: 'before' | 'after' | 'last';
+  /** For a kind that no call erases alone: what an operator does about it. Default: a general sentence. */
+  readonly instructions?: string;
 }
 
 /** Facts about a store, as data. */
@@ -371,11 +408,7 @@ export interface TraceStore {
    * Erases copies whose trait says `erasable`, each by a call that names it alone. Absent: this store has none such.
    * What is left is seen by `lookupCopies`; a call that answers proves nothing.
    */
-  eraseCopies?(
-    copies: readonly Copy[],
-    lastWord: () => Promise<void>,
-    progress: Progress,
-  ): Promise<{ readonly reports: readonly ReadReport[] }>;
+  eraseCopies?(copies: readonly Copy[], lastWord: () => Promise<void>, progress: Progress): Promise<CopiesErased>;
   /** Deletes by explicit ids of one project only. */
   submit(order: DeleteOrder): Promise<Receipt>;
   /**

@@ -140,6 +140,23 @@ export function digestIds(keys: Keys, ids: Iterable<string>): string {
 }
 
 /**
+ * Names a manual task: the same for the same copies of a request, whoever asks and however often.
+ *
+ * @returns 12 hexadecimal digits.
+ */
+export function taskId(
+  keys: Keys,
+  task: {
+    readonly requestId: string;
+    readonly connection: string;
+    readonly kind: string;
+    readonly where: string | null;
+  },
+): string {
+  return keyedHex(keys.digest, 'task', [task.requestId, task.connection, task.kind, task.where ?? '']).slice(0, 12);
+}
+
+/**
  * Names the content of a request, so that two can be compared after both are gone (P24).
  *
  * @param canonical the content in one canonical spelling, see `canonicalJson`.

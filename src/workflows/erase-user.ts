@@ -402,15 +402,23 @@ class EraseUser {
     if (connection !== undefined && !this.lanes.some(({ state }) => state.connection === connection)) {
       return `"connection" names none of: ${this.scope.connections.join(', ')}`;
     }
-    const refusals = this.addressed(message).map((lane) => lane.refusal(verb, message));
+    const { task } = message;
+    if (verb === 'attest' && task === undefined) return '"task" must name a manual task; lethe tasks lists them';
+    const refusals = this.addressed(message).map((lane) => refusalOf(lane, verb, message));
+    // Of several connections a task is one's.
+    if (verb === 'attest' && refusals.every((text) => text?.endsWith('has no such task') === true)) {
+      return 'it has no such task; lethe tasks lists them';
+    }
     return refusals.includes(null) ? null : refusals.filter((text) => text !== null).join('; ');
   }
 
   private take(verb: VerbName, input: unknown): Receipt {
     const message = parseOperatorMessage(input, verb) as OperatorMessage;
     if (this.taken(message)) return { verb, connections: [], text: 'taken already' };
-    const lanes = this.addressed(message).filter((lane) => lane.refusal(verb, message) === null);
-    const texts = lanes.map((lane) => lane.order(verb, message));
+    const lanes = this.addressed(message).filter((lane) => refusalOf(lane, verb, message) === null);
+    const texts = lanes.map((lane) =>
+      verb === 'attest' ? lane.attest(message.task ?? '', message.requestedBy) : lane.order(verb, message),
+    );
     this.record(verb, message, message.connection ?? null, true);
     this.publish();
     return { verb, connections: lanes.map(({ state }) => state.connection), text: texts.join('; ') };
@@ -540,7 +548,7 @@ class EraseUser {
   }
 
   private record(verb: string, message: OperatorMessage, connection: string | null, applied: boolean): void {
-    const { requestedBy, reason, verbId, planDigest, atMost, include } = message;
+    const { requestedBy, reason, verbId, planDigest, atMost, include, task } = message;
     this.verbs.push({
       verb,
       requestedBy,
@@ -551,6 +559,7 @@ class EraseUser {
       ...(planDigest === undefined ? {} : { planDigest }),
       ...(include === undefined ? {} : { include }),
       ...(atMost === undefined ? {} : { atMost }),
+      ...(task === undefined ? {} : { task }),
     });
     if (verbId !== undefined) {
       this.takenVerbIds.push(verbId);
@@ -651,6 +660,10 @@ class EraseUser {
     for (const { key, value } of changed) this.published.attributes.set(key.name, JSON.stringify(value));
     upsertSearchAttributes(changed);
   }
+}
+
+function refusalOf(lane: LaneRunner, verb: VerbName, message: OperatorMessage): string | null {
+  return verb === 'attest' ? lane.attestRefusal(message.task ?? '') : lane.refusal(verb, message);
 }
 
 /** For validators, which are synchronous on purpose: an async one would let everything pass. */

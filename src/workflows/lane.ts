@@ -8,6 +8,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { realSpanMs, virtualAt, type Clock } from '../erasure/clock.ts';
+import { attest, attestRefusal } from '../erasure/attest.ts';
 import { formatCount, formatTraces } from '../erasure/format.ts';
 import {
   abandoned,
@@ -26,7 +27,7 @@ import {
 import { connectionTaskQueue } from '../erasure/memo.ts';
 import type { EraseInput } from '../erasure/request.ts';
 import type { LaneActivities, Trouble } from '../erasure/steps.ts';
-import type { OperatorMessage, VerbName } from '../erasure/verbs.ts';
+import type { LaneVerb, OperatorMessage } from '../erasure/verbs.ts';
 
 /**
  * Options of every activity of a lane. Retries here are for a worker that dies and for transport blips; they leave no
@@ -98,17 +99,30 @@ export class LaneRunner {
   }
 
   /** @returns why the verb does not apply here, or null. */
-  refusal(verb: VerbName, message: OperatorMessage): string | null {
+  refusal(verb: LaneVerb, message: OperatorMessage): string | null {
     return refusal(this.state, verb, message, this.room.input.requestedBy);
   }
 
   /** Takes a verb that applies; the lane acts on it at once, waking up if it sleeps. */
-  order(verb: VerbName, message: OperatorMessage): string {
+  order(verb: LaneVerb, message: OperatorMessage): string {
     const [state, text] = ordered(this.state, verb, Date.now(), message);
     this.state = state;
     this.orders += 1;
     // A running activity stops before its next API call; see `Progress` in the store port.
     if (verb === 'hold' || verb === 'abandon') this.scope?.cancel();
+    return text;
+  }
+
+  /** @returns why a word for a task cannot be taken here, or null. */
+  attestRefusal(task: string): string | null {
+    return attestRefusal(this.state, task);
+  }
+
+  /** Takes somebody's word that the copies of an open task are erased. */
+  attest(task: string, by: string): string {
+    const [state, text] = attest(this.state, task, by);
+    this.state = state;
+    this.orders += 1;
     return text;
   }
 
@@ -214,6 +228,8 @@ export class LaneRunner {
       cleanReads: state.cleanReads,
       dueAtMs: input.dueAtMs,
       ...approved,
+      ...(state.attested === undefined ? {} : { attested: state.attested }),
+      ...(state.tasksSinceMs === undefined ? {} : { tasksSinceMs: state.tasksSinceMs }),
     });
     this.take(answer, joins, (at) => verified(at, answer as Exclude<typeof answer, Trouble>, Math.random()));
   }

@@ -15,6 +15,7 @@ export const VERB_UPDATES = {
   release: defineUpdate<Receipt, [OperatorMessage]>('release'),
   abandon: defineUpdate<Receipt, [OperatorMessage]>('abandon'),
   approve: defineUpdate<Receipt, [OperatorMessage]>('approve'),
+  attest: defineUpdate<Receipt, [OperatorMessage]>('attest'),
 } as const;
 
 /** `postpone` concerns the request as a whole; an update and a signal as the others are. */
@@ -37,6 +38,7 @@ export const VERB_SIGNALS = {
   release: defineSignal<[OperatorMessage]>('release'),
   abandon: defineSignal<[OperatorMessage]>('abandon'),
   approve: defineSignal<[OperatorMessage]>('approve'),
+  attest: defineSignal<[OperatorMessage]>('attest'),
 } as const;
 
 /** The whole status as `lethe status --json` prints it. Needs a worker; without one read the memo `lethe`. */

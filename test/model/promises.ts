@@ -161,6 +161,19 @@ const ALWAYS: readonly (readonly [string, Judge<Moment>])[] = [
     },
   ],
   [
+    'P21',
+    ({ facts, status }) => {
+      const kinds = new Map(facts.planted.map((trace) => [trace.traceId, trace]));
+      for (const { traceIds } of deletesOf(facts)) {
+        for (const traceId of traceIds) {
+          const trace = kinds.get(traceId);
+          if (trace !== undefined && isLate(trace, status) && !named(facts, trace)) return 'new activity was submitted';
+        }
+      }
+      return null;
+    },
+  ],
+  [
     'P16',
     ({ facts }) => {
       const unlabelled = facts.planted.filter(({ kind }) => kind === 'unlabelled');
@@ -251,6 +264,11 @@ function replicated({ planted }: LaneFacts, traceId: string): boolean {
   return planted.find((trace) => trace.traceId === traceId)?.replica === true;
 }
 
+/** Whether a trace began after the request's cut-off, an hour after its receipt. */
+function isLate(trace: Planted | undefined, { receivedAt }: RequestStatus): boolean {
+  return (trace?.begunMs ?? 0) > Date.parse(receivedAt) + DAY_MS / 24;
+}
+
 const VERDICTS = new Set(['verified', 'nothing-found', 'verified-with-exceptions', 'abandoned']);
 
 /** What holds at the end of a lane. */
@@ -307,7 +325,7 @@ const FINALLY: readonly (readonly [string, Judge<End>])[] = [
 ];
 
 /** P2: nothing that is said to be gone is there. */
-function livesOn({ facts, lane, record }: End): string | null {
+function livesOn({ facts, lane, record, status }: End): string | null {
   if (lane.status === 'abandoned') {
     return null;
   }
@@ -327,10 +345,13 @@ function livesOn({ facts, lane, record }: End): string | null {
     const bornMs = byId.get(traceId)?.bornMs ?? 0;
     return bornMs < readMs && facts.side.isLive(traceId);
   });
-  const { survived, inconclusive, shared, linked } = lane.traces;
+  const { survived, inconclusive, shared, linked, newActivity } = lane.traces;
   const admitted = survived + inconclusive + shared + linked;
-  if (mine.length > admitted)
-    return `${lane.status} admits ${admitted}, while ${mine.length} of the person's traces live`;
+  const late = mine.filter((traceId) => isLate(byId.get(traceId), status));
+  if (mine.length - late.length > admitted)
+    return `${lane.status} admits ${admitted}, while ${mine.length - late.length} of the person's traces live`;
+  if (mine.length > admitted + newActivity)
+    return `${lane.status} admits ${admitted + newActivity}, while ${mine.length} of the person's traces live`;
   if (plain) {
     const left = [
       ...mine,

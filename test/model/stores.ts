@@ -22,6 +22,8 @@ export interface Planted {
   readonly runIds: readonly string[];
   readonly kind: Kind;
   readonly bornMs: number;
+  /** When its runs say that it began; absent: before the story. */
+  readonly begunMs?: number;
   /** It lies in a second project too. */
   readonly replica?: boolean;
 }
@@ -206,7 +208,7 @@ async function startLangSmith(clock: ClockSetting, pageSize: number): Promise<Si
         const same = runs.map((run, index) => ({ ...run, id: runIds[index] ?? newUuid() }));
         sim.seed({ project: second, traces: [{ traceId, runs: same }] });
       }
-      return { traceId, runIds, kind: plan.kind, bornMs: sim.now(), replica };
+      return { traceId, runIds, kind: plan.kind, bornMs: sim.now(), begunMs: startTime, replica };
     },
     join(trace) {
       const run = { id: newUuid(), parent: trace.traceId, metadata: { user_id: BYSTANDERS[0] } };
@@ -270,7 +272,7 @@ async function startBraintrust(clock: ClockSetting): Promise<Side> {
       projectOf.set(traceId, project);
       spanOf.set(traceId, spanIds[0] ?? traceId);
       for (const id of rowIds) traceOf.set(id, traceId);
-      return { traceId, runIds: rowIds, kind: plan.kind, bornMs: sim.now() };
+      return { traceId, runIds: rowIds, kind: plan.kind, bornMs: sim.now(), begunMs: created };
     },
     join({ traceId }) {
       const id = newUuid();
@@ -336,7 +338,7 @@ async function startRespan(clock: ClockSetting): Promise<Side> {
         const second = pick(ENVIRONMENTS.slice(0, projects), plan.project + 1);
         sim.seed({ environment: second, traces: [{ traceId, spans }] });
       }
-      return { traceId, runIds: uniqueIds, kind: plan.kind, bornMs: sim.now(), replica };
+      return { traceId, runIds: uniqueIds, kind: plan.kind, bornMs: sim.now(), begunMs: startTime, replica };
     },
     join({ traceId }) {
       const { environment, root } = placeOf.get(traceId) ?? { environment: 'prod', root: '' };

@@ -46,6 +46,11 @@ export interface LangSmithHabits extends CommonHabits {
   metadataDeletes: 'allowed' | 'forbidden';
   /** Feedback survives the deletion of its trace. */
   keepFeedback: boolean;
+  /**
+   * What deletes of examples, shares, queue items and feedback do besides answering success: what they should; nothing; or,
+   * for examples, only the soft delete although a hard one was asked for.
+   */
+  copyDeletes: 'done' | 'ignored' | 'soft';
   /** Public links survive the deletion of their trace. */
   keepShares: boolean;
 }
@@ -68,6 +73,7 @@ const NO_HABITS: LangSmithHabits = {
   traceIdFilter: 'supported',
   metadataDeletes: 'allowed',
   keepFeedback: false,
+  copyDeletes: 'done',
   keepShares: false,
 };
 

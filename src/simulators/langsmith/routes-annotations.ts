@@ -155,7 +155,7 @@ function listItems(call: Call): Answer {
 
 function removeItems(call: Call, queue: Queue, ids: readonly string[]): void {
   call.entry.ids = ids;
-  for (const id of ids) {
+  for (const id of call.world.habits.current.copyDeletes === 'ignored' ? [] : ids) {
     const index = queue.items.findIndex((item) => item.id === id);
     if (index >= 0) queue.items.splice(index, 1);
   }

@@ -272,7 +272,7 @@ function readExample(call: Call): Answer {
 
 function softDeleteMany(call: Call, ids: readonly string[]): Answer {
   call.entry.ids = ids;
-  for (const id of ids) {
+  for (const id of call.world.habits.current.copyDeletes === 'ignored' ? [] : ids) {
     const example = call.world.copies.examples.get(id);
     if (example?.tenantId === call.tenantId) softDelete(example, call.nowMs);
   }
@@ -285,8 +285,10 @@ function platformDelete(call: Call): Answer {
   if (!Array.isArray(ids) || ids.length === 0) throw goError(400, 'example_ids is required');
   const wanted = ids.map(String);
   call.entry.ids = wanted;
+  const { copyDeletes } = call.world.habits.current;
   if (body['hard_delete'] !== true) return softDeleteMany(call, wanted);
-  for (const id of wanted) {
+  if (copyDeletes === 'soft') softDeleteMany(call, wanted);
+  for (const id of copyDeletes === 'done' ? wanted : []) {
     const example = call.world.copies.examples.get(id);
     if (example?.tenantId === call.tenantId) hardDelete(example, call.nowMs);
   }

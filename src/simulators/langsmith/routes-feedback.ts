@@ -115,7 +115,7 @@ function change(call: Call): Answer {
 function remove(call: Call): Answer {
   const row = one(call);
   call.entry.ids = [row.id];
-  row.goneMs = call.nowMs;
+  if (call.world.habits.current.copyDeletes !== 'ignored') row.goneMs = call.nowMs;
   return { status: 200, body: { message: 'Feedback deleted' } };
 }
 

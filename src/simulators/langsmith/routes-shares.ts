@@ -55,6 +55,7 @@ function v1ReadShare(call: Call): Answer {
 function unshare(call: Call, kind: 'run' | 'thread', target: string, projectId: string | null): void {
   mayShare(call);
   call.entry.ids = [target];
+  if (call.world.habits.current.copyDeletes === 'ignored') return;
   const share = call.world.copies.shareOf(kind, projectId, target, call.nowMs);
   if (share?.tenantId === call.tenantId) share.goneMs = call.nowMs;
 }
@@ -129,7 +130,7 @@ function unshareMany(call: Call): Answer {
   const tokens = bodyOf(call)['share_tokens'];
   if (!Array.isArray(tokens)) throw unprocessable(['body', 'share_tokens'], 'Field required', 'missing');
   call.entry.ids = tokens.map(String);
-  for (const token of tokens) {
+  for (const token of call.world.habits.current.copyDeletes === 'ignored' ? [] : tokens) {
     const share = call.world.copies.shares.get(String(token));
     if (share?.tenantId === call.tenantId) share.goneMs = Math.min(share.goneMs, call.nowMs);
   }

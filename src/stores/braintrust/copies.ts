@@ -8,8 +8,8 @@ import type { Objects, Other } from './objects.ts';
 import { isIn } from './query.ts';
 import type { Field } from './query.ts';
 import type { ReadState, Rows } from './rows.ts';
-import { BTQL_ROUTE, MOST_OBJECTS } from './rows.ts';
-import { automationsSchema, snapshotsSchema } from './schemas.ts';
+import { BTQL_ROUTE, MOST_OBJECTS, wireKey } from './rows.ts';
+import { automationsSchema, snapshotsSchema, traceOf } from './schemas.ts';
 import type { WireRow } from './schemas.ts';
 import type { CopyKind } from './traits.ts';
 
@@ -79,8 +79,9 @@ export async function findCopies(
 
   for (const other of objects.examined) {
     await part(other.kind, async (state) => {
-      for (const { row, traceId } of await madeFrom(sources, state, other, rows)) {
-        copies.push({ kind: other.kind, id: `${row.objectId}/${row.id}`, traceId });
+      for (const { row, traceId, others } of await madeFrom(sources, state, other, rows)) {
+        const copy = { kind: other.kind, id: `${row.objectId}/${row.id}`, traceId };
+        copies.push({ ...copy, where: `${other.source} ${row.objectId}`, ...(others ? { others: true } : {}) });
       }
     });
   }
@@ -91,8 +92,10 @@ export async function findCopies(
       const listed = await objects.entries(tally, '/v1/dataset_snapshot', snapshotsSchema);
       for (const { id, dataset_id: dataset } of listed) {
         const inside = datasets.filter((copy) => copy.id.startsWith(`${dataset}/`)).map(({ traceId }) => traceId);
-        for (const traceId of unique(inside))
-          copies.push({ kind: 'dataset-snapshots', id: `${dataset}/${id}`, traceId });
+        for (const traceId of unique(inside)) {
+          const where = `dataset ${dataset}`;
+          copies.push({ kind: 'dataset-snapshots', id: `${dataset}/${id}`, traceId, where });
+        }
       }
     });
   }
@@ -183,7 +186,8 @@ async function contentOf(
   for (const [projectId, { xact, rows: ofTraces }] of byProject) {
     for (const [traceId, rowId] of ofTraces) {
       versioned.add(traceId);
-      history.push({ kind: 'row-history', id: `${projectId}/${xact ?? ''}/${rowId}`, traceId });
+      const where = `project ${projectId}`;
+      history.push({ kind: 'row-history', id: `${projectId}/${xact ?? ''}/${rowId}`, traceId, where });
     }
   }
   const unversioned = unique(rows.map(({ traceId }) => traceId)).filter((traceId) => !versioned.has(traceId));
@@ -199,15 +203,35 @@ function firstOfEach(rows: readonly Row[]): readonly Row[] {
   return [...new Map(rows.map((row) => [`${row.projectId} ${row.traceId}`, row])).values()];
 }
 
-/** Rows of datasets or experiments that name one of the rows as what they were made from. */
+interface Made {
+  readonly row: WireRow;
+  readonly traceId: string;
+  /** It carries somebody whom the trace does not, or belongs to what was made from something else as well. */
+  readonly others: boolean;
+}
+
+/**
+ * Rows of datasets or experiments that name one of the rows as what they were made from. Of an experiment the other rows of
+ * the same trace come along: those of a task or a scorer hold the same text and name nothing.
+ */
 async function madeFrom(
   { api, rows: reader, objects }: CopySources,
   state: ReadState,
   { source }: Other,
   rows: readonly Row[],
-): Promise<readonly { readonly row: WireRow; readonly traceId: string }[]> {
+): Promise<readonly Made[]> {
   const traceOfRow = new Map(rows.map(({ runId, traceId }) => [runId, traceId]));
-  const found: { row: WireRow; traceId: string }[] = [];
+  const personsOf = new Map<string, Set<string>>();
+  for (const { traceId, persons } of rows) {
+    const of = personsOf.get(traceId) ?? new Set<string>();
+    for (const { kind, text } of persons) of.add(JSON.stringify([kind, text]));
+    personsOf.set(traceId, of);
+  }
+  const isStrange = (row: WireRow, traceId: string): boolean =>
+    row.persons.some(
+      ({ kind, text }) => text.trim() !== '' && personsOf.get(traceId)?.has(JSON.stringify([kind, text])) !== true,
+    );
+  const found: Made[] = [];
   for (const ids of chunks(await objects.list(state.tally, source), MOST_OBJECTS)) {
     for (const some of chunks([...traceOfRow.keys()], MOST_LISTED)) {
       await inHalves(some, async (part) => {
@@ -218,12 +242,53 @@ async function madeFrom(
             const advice = 'rows came back that were not made from those asked for: the store ignored the filter';
             throw api.broken(state.tally, BTQL_ROUTE, advice);
           }
-          found.push({ row, traceId });
+          found.push({ row, traceId, others: isStrange(row, traceId) });
         }
       });
     }
   }
-  return found;
+  if (source === 'dataset') return found;
+  const groups = await experimentTraces(
+    reader,
+    state,
+    found.map(({ row }) => row),
+  );
+  const made = new Map(found.map((one) => [wireKey(one.row), one]));
+  return [...groups.values()].flatMap((group) => {
+    const traceIds = unique(group.flatMap((row) => made.get(wireKey(row))?.traceId ?? []));
+    const [traceId = ''] = traceIds;
+    const strangers = group.some(
+      (row) => isStrange(row, traceId) || (row.origin !== null && !traceOfRow.has(row.origin)),
+    );
+    return group.map((row) => ({ row, traceId, others: strangers || traceIds.length !== 1 }));
+  });
+}
+
+/** The traces of experiments in which rows stand, whole, by object and root. A row that names no trace is one by itself. */
+export async function experimentTraces(
+  reader: Rows,
+  state: ReadState,
+  rows: readonly WireRow[],
+): Promise<ReadonlyMap<string, readonly WireRow[]>> {
+  const groups = new Map<string, Map<string, WireRow>>();
+  const add = (row: WireRow): void => {
+    const key = `${row.objectId} ${traceOf(row)}`;
+    groups.set(key, (groups.get(key) ?? new Map<string, WireRow>()).set(row.id, row));
+  };
+  for (const row of rows) add(row);
+  for (const [objectId, inside] of Map.groupBy(rows, (row) => row.objectId)) {
+    const roots = unique(inside.flatMap(({ root }) => root ?? []));
+    for (const some of chunks(roots, MOST_LISTED)) {
+      const question = {
+        source: 'experiment',
+        ids: [objectId],
+        filter: isIn(['root_span_id'], some),
+        window: null,
+      } as const;
+      for (const row of await reader.all(state, question)) add(row);
+    }
+  }
+  return new Map([...groups].map(([key, group]) => [key, [...group.values()]]));
 }
 
 /**
@@ -246,7 +311,9 @@ export async function lookAgain(
     const state = rows.state(progress);
     try {
       const there = await look(state, some);
-      left.push(...some.filter(({ id }) => there.has(id)));
+      // A read that has not caught up shows nothing of what was tombstoned, or written, a moment ago.
+      const unproven = state.inconclusive !== null && kind !== 'row-history';
+      left.push(...(unproven ? some : some.filter(({ id }) => there.has(id))));
     } catch (error) {
       if (unavailable(error) === null) throw error;
       left.push(...some);

@@ -3,6 +3,7 @@ import type { Found, Pair } from '../rows.ts';
 import type { Control, Finder, FindQuery, LooseRow, Read, Row } from '../port.ts';
 import { TooManyRows } from '../port.ts';
 import type { BraintrustApi } from './api.ts';
+import { experimentTraces } from './copies.ts';
 import { inHalves } from './lookup.ts';
 import type { Objects } from './objects.ts';
 import { and, carriesEqual, carriesListed, eq, isIn, or } from './query.ts';
@@ -151,7 +152,19 @@ async function looseRows(
             const advice = 'rows came back that carry none of the values asked for: the store ignored the filter';
             throw api.broken(state.tally, BTQL_ROUTE, advice);
           }
-          loose.push({ kind, id: `${row.objectId}/${row.id}`, persons: row.persons, threads: row.threads });
+        }
+        const groups =
+          source === 'experiment'
+            ? [...(await experimentTraces(rows, state, wire)).values()]
+            : wire.map((row) => [row]);
+        for (const group of groups) {
+          // A trace of an experiment is everybody's who is named in it.
+          const persons = group.flatMap((row) => row.persons);
+          const threads = group.flatMap((row) => row.threads);
+          for (const row of group) {
+            const id = `${row.objectId}/${row.id}`;
+            loose.push({ kind, id, persons, threads, where: `${source} ${row.objectId}` });
+          }
         }
       });
     }

@@ -7,6 +7,7 @@ import type { BraintrustConnection } from './config.ts';
 import { OPTIONAL_COPIES, rhythmOf } from './config.ts';
 import { findControls } from './controls.ts';
 import { findCopies, lookAgain } from './copies.ts';
+import { eraseCopies } from './erase-copies.ts';
 import { findersOf } from './finders.ts';
 import { locate } from './locate.ts';
 import { lookupOf } from './lookup.ts';
@@ -48,6 +49,7 @@ export function openBraintrust(config: BraintrustConnection, parts: BraintrustPa
     controls: (query) => findControls({ api, rows, filled }, query),
     copies: (traces, found, progress) => findCopies(copySources, traces, found, progress),
     lookupCopies: (copies, progress) => lookAgain(copySources, copies, progress),
+    eraseCopies: (copies, lastWord, progress) => eraseCopies({ api, rows, killSwitch }, copies, lastWord, progress),
     submit: (order) => submitDelete({ api, wholes, killSwitch }, order),
   };
 }

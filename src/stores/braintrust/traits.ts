@@ -19,27 +19,39 @@ const MOST_SPELLINGS_PER_FIND = 200;
 const COPY_MAP = [
   {
     kind: 'datasets',
-    text: 'Dataset rows made from the traces, or that carry a searched key',
+    text: 'Dataset rows made from the traces, or that carry a searched key; erased by a tombstone each, older versions stay until the vendor drops them',
     examined: true,
     goesWithTrace: false,
+    erasable: true,
+    erasedWhen: 'after',
+    instructions:
+      'Open the dataset, look at the rows that name other people too or that could not be deleted, and delete or edit what is this person’s.',
   },
   {
     kind: 'dataset-snapshots',
     text: 'Snapshots of datasets that hold such rows: restoring one brings the rows back',
     examined: true,
     goesWithTrace: false,
+    instructions:
+      'A snapshot holds the rows of everybody in the dataset. Delete it and make a new one from the cleaned dataset, or keep it and know that restoring it brings the rows back.',
   },
   {
     kind: 'experiments',
-    text: 'Experiment rows made from the traces, or that carry a searched key',
+    text: 'Experiment rows made from the traces, or that carry a searched key, with the other rows of their traces; erased by a tombstone each, older versions stay until the vendor drops them',
     examined: true,
     goesWithTrace: false,
+    erasable: true,
+    erasedWhen: 'after',
+    instructions:
+      'Open the experiment, look at the rows that name other people too or that could not be deleted, and delete what is this person’s, or the whole experiment.',
   },
   {
     kind: 'attachments',
     text: 'Files that the traces refer to, in the object store: no call of the API deletes them',
     examined: true,
     goesWithTrace: false,
+    instructions:
+      'Delete the files from the object store by their keys where it is your own bucket; otherwise ask the vendor’s support to delete them.',
   },
   {
     kind: 'row-history',
@@ -47,6 +59,8 @@ const COPY_MAP = [
     examined: true,
     goesWithTrace: true,
     isLimit: true,
+    instructions:
+      'No call removes older versions. Set a retention period for the project logs, or ask the vendor’s support when the versions will be dropped, and attest once they are.',
   },
   {
     kind: 'comments',

@@ -5,13 +5,16 @@ import { instantOf } from '../values.ts';
 import {
   bulkExportsSchema,
   exampleContentSchema,
+  exampleOwnersSchema,
   examplesSchema,
   feedbackSchema,
+  personsIn,
   queueItemsSchema,
   queuesSchema,
   rulesSchema,
   sharedSchema,
 } from './schemas.ts';
+import type { IdentifierKeys } from './schemas.ts';
 import type { Tally } from '../api.ts';
 import type { LangSmithApi } from './api.ts';
 import type { Projects } from './projects.ts';
@@ -34,6 +37,8 @@ const QUEUE_STATUSES = ['needs_my_review', 'needs_others_review', 'archived'] as
 /** What the copies are looked for with. */
 export interface CopySources {
   readonly api: LangSmithApi;
+  /** Keys by kind of identifier, as in the config. */
+  readonly identifiers: IdentifierKeys;
   readonly projects: Projects;
   readonly reader: Reader;
 }
@@ -42,11 +47,11 @@ export interface CopySources {
  * Finds copies of traces elsewhere in the workspace, before the traces are deleted: afterwards nothing leads to them.
  *
  * Ids of copies name what is needed to look at them again and to erase them:
- * `dataset-examples` dataset/example/created (epoch ms, or 0) · `public-shares` trace · `annotation-queue-entries`
- * queue/run · `feedback` run/feedback.
+ * `dataset-examples` dataset/example/created (epoch ms, or 0) · `public-shares` project/trace (an older release: trace
+ * alone) · `annotation-queue-entries` queue/run · `feedback` run/feedback.
  */
 export async function findCopies(
-  { api, projects, reader }: CopySources,
+  { api, identifiers, projects, reader }: CopySources,
   traces: readonly TraceKey[],
   rows: readonly Row[],
   progress: Progress,
@@ -74,32 +79,46 @@ export async function findCopies(
 
   await part('dataset-examples', async (tally) => {
     const marked = rows.some(({ marks }) => marks.inDataset);
+    const found: Copy[] = [];
     for (const example of await examplesOf(api, tally, marked)) {
       const { source_trace_id: trace, source_run_id: run } = example;
       const traceId = traceOfRun.get(trace ?? '') ?? traceOfRun.get(run ?? '');
       if (traceId === undefined) continue;
       const id = `${example.dataset_id}/${example.id}/${instantOf(example.created_at) ?? 0}`;
-      copies.push({ kind: 'dataset-examples', id, traceId });
+      found.push({ kind: 'dataset-examples', id, traceId, where: `dataset ${example.dataset_id}` });
     }
+    const strange = await withOthers({ api, identifiers }, tally, found, rows);
+    copies.push(...found.map((copy) => (strange.has(copy.id) ? { ...copy, others: true as const } : copy)));
   });
 
   await part('public-shares', async (tally) => {
-    const marked = rows.filter(({ marks }) => marks.shared).map(({ traceId }) => traceId);
-    let listed: string[] = [];
+    const marked = rows.filter(({ marks }) => marks.shared).map((row) => `${row.projectId}/${row.traceId}`);
+    const listed: string[] = [];
     try {
-      listed = (await sharedRuns(api, tally)).flatMap((run) => traceOfRun.get(run) ?? []);
+      for (const { run, projectId } of await sharedRuns(api, tally)) {
+        const traceId = traceOfRun.get(run);
+        const here = traces.filter((trace) => trace.traceId === traceId);
+        // The list names the project or not; a trace that lies in several may be shared in each.
+        const named = here.filter((trace) => projectId === null || trace.projectId === projectId);
+        listed.push(...named.map((trace) => `${trace.projectId}/${trace.traceId}`));
+      }
     } catch (error) {
       // The runs' own marks are documented to tell all; the workspace's list is a second witness.
       if (unavailable(error) === null) throw error;
     }
-    for (const traceId of unique([...marked, ...listed])) copies.push({ kind: 'public-shares', id: traceId, traceId });
+    for (const id of unique([...marked, ...listed])) {
+      const { traceId } = splitShare({ id });
+      copies.push({ kind: 'public-shares', id, traceId });
+    }
   });
 
   await part('annotation-queue-entries', async (tally) => {
     // The mark says that the run was queued at some time; the route per run says whether it is now.
     for (const row of rows.filter(({ marks }) => marks.queued)) {
       for (const queue of await queuesOf(api, tally, row.runId)) {
-        copies.push({ kind: 'annotation-queue-entries', id: `${queue}/${row.runId}`, traceId: row.traceId });
+        const id = `${queue}/${row.runId}`;
+        const where = `annotation queue ${queue}`;
+        copies.push({ kind: 'annotation-queue-entries', id, traceId: row.traceId, where });
       }
     }
   });
@@ -197,13 +216,17 @@ export async function lookAgain(
     return some.filter(({ id }) => there.has(id));
   });
   await part('public-shares', async (tally, some) => {
-    const shared = new Set(await sharedRuns(api, tally));
-    return some.filter(({ id, traceId }) => shared.has(id) || shared.has(traceId));
+    const shared = await sharedRuns(api, tally);
+    return some.filter((copy) => {
+      const { projectId, traceId } = splitShare(copy);
+      const here = (other: string | null): boolean => other === null || projectId === null || other === projectId;
+      return shared.some((one) => one.run === traceId && here(one.projectId));
+    });
   });
   await part('annotation-queue-entries', async (tally, some) => {
     const there = new Set<string>();
     for (const queue of unique(some.map(({ id }) => id.split('/')[0] ?? ''))) {
-      for (const run of await queueRuns(api, tally, queue)) there.add(`${queue}/${run}`);
+      for (const run of (await queueItems(api, tally, queue)).keys()) there.add(`${queue}/${run}`);
     }
     return some.filter(({ id }) => there.has(id));
   });
@@ -251,7 +274,7 @@ async function byOffset<T>(
 class TooMany extends Error {}
 
 /** Why a kind could not be examined, when that is a property of the connection and not trouble that will pass. */
-function unavailable(error: unknown): string | null {
+export function unavailable(error: unknown): string | null {
   if (error instanceof TooMany) return error.message;
   if (!(error instanceof StoreError)) return null;
   if (error.reason === 'denied' && error.status === 403) return 'the key may not read them';
@@ -313,7 +336,10 @@ async function hasContent(
   return rows.some(({ id, inputs, outputs, metadata }) => id === example && (inputs || outputs || metadata));
 }
 
-async function sharedRuns(api: LangSmithApi, tally: Tally): Promise<string[]> {
+async function sharedRuns(
+  api: LangSmithApi,
+  tally: Tally,
+): Promise<readonly { readonly run: string; readonly projectId: string | null }[]> {
   const path = '/api/v1/workspaces/current/shared';
   const call = (offset: number) =>
     api.call(tally, { method: 'GET', path, query: query(offset), shape: 'rest' }, sharedSchema);
@@ -323,9 +349,58 @@ async function sharedRuns(api: LangSmithApi, tally: Tally): Promise<string[]> {
     MOST_ENTRIES,
     `GET ${path}`,
     async (offset) => (await call(offset)).entities,
-    ({ type, run_id: run }) => `${type} ${run ?? ''}`,
+    ({ type, run_id: run, session_id: projectId }) => `${type} ${run ?? ''} ${projectId ?? ''}`,
   );
-  return entries.flatMap(({ run_id: run }) => run ?? []);
+  return entries.flatMap(({ run_id: run, session_id: projectId }) =>
+    run === null || run === undefined ? [] : [{ run, projectId: projectId ?? null }],
+  );
+}
+
+/** The parts of a share's id. */
+export function splitShare({ id }: Pick<Copy, 'id'>): { readonly projectId: string | null; readonly traceId: string } {
+  const [first = '', second] = id.split('/');
+  return second === undefined ? { projectId: null, traceId: first } : { projectId: first, traceId: second };
+}
+
+/**
+ * Ids of those examples whose metadata names somebody whom their trace does not: they carry other people, or were turned
+ * into something else since.
+ */
+async function withOthers(
+  { api, identifiers }: Pick<CopySources, 'api' | 'identifiers'>,
+  tally: Tally,
+  examples: readonly Copy[],
+  rows: readonly Row[],
+): Promise<ReadonlySet<string>> {
+  const known = new Map<string, Set<string>>();
+  for (const { traceId, persons } of rows) {
+    const of = known.get(traceId) ?? new Set<string>();
+    for (const { kind, text } of persons) of.add(JSON.stringify([kind, text]));
+    known.set(traceId, of);
+  }
+  const strange = new Set<string>();
+  for (const some of chunks(examples, MOST_IN_URL)) {
+    const byExample = new Map(some.map((copy) => [copy.id.split('/')[1] ?? '', copy]));
+    const params: [string, string][] = [
+      ...[...byExample.keys()].map((id): [string, string] => ['id', id]),
+      ...['id', 'metadata'].map((name): [string, string] => ['select', name]),
+      ['limit', String(PAGE)],
+    ];
+    const call = { method: 'GET', path: '/api/v1/examples', query: params, shape: 'rest' } as const;
+    const told = await api.call(tally, call, exampleOwnersSchema);
+    const seen = new Set(told.map(({ id }) => id));
+    for (const [id, copy] of byExample) if (!seen.has(id)) strange.add(copy.id);
+    for (const { id, metadata } of told) {
+      const copy = byExample.get(id);
+      if (copy === undefined) continue;
+      const of = known.get(copy.traceId);
+      const isStrange = personsIn(metadata, identifiers).some(
+        ({ kind, text }) => text.trim() !== '' && of?.has(JSON.stringify([kind, text])) !== true,
+      );
+      if (isStrange) strange.add(copy.id);
+    }
+  }
+  return strange;
 }
 
 async function queuesOf(api: LangSmithApi, tally: Tally, run: string): Promise<string[]> {
@@ -338,8 +413,14 @@ async function queuesOf(api: LangSmithApi, tally: Tally, run: string): Promise<s
   return (await api.call(tally, call, queuesSchema)).map(({ id }) => id);
 }
 
-async function queueRuns(api: LangSmithApi, tally: Tally, queue: string): Promise<string[]> {
-  const runs: string[] = [];
+/** The items of a queue that are about a run, by run: ids of the items. */
+export async function queueItems(
+  api: LangSmithApi,
+  tally: Tally,
+  queue: string,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const runs = new Map<string, string[]>();
+  let calls = 0;
   const template = '/api/v1/platform/annotation-queues/{queue}/items';
   for (const status of QUEUE_STATUSES) {
     const items = await api.pages(
@@ -357,12 +438,15 @@ async function queueRuns(api: LangSmithApi, tally: Tally, queue: string): Promis
           { method: 'GET', path, template, query: params, shape: 'rest' },
           queueItemsSchema,
         );
-        if (tally.calls * PAGE > MOST_QUEUE_ITEMS) throw new TooMany(`more than ${MOST_QUEUE_ITEMS} of them`);
+        calls += 1;
+        if (calls * PAGE > MOST_QUEUE_ITEMS) throw new TooMany(`more than ${MOST_QUEUE_ITEMS} of them`);
         return { rows: page.items, next: page.next_cursor };
       },
       ({ id }) => id,
     );
-    runs.push(...items.flatMap(({ run_id: run }) => run ?? []));
+    for (const { id, run_id: run } of items) {
+      if (run !== null && run !== undefined) runs.set(run, [...(runs.get(run) ?? []), id]);
+    }
   }
   return runs;
 }

@@ -95,9 +95,12 @@ export const exampleContentSchema = z.array(
   z.object({ id: uuid, inputs: present, outputs: present, metadata: present }),
 );
 
+/** Whom an example names; nothing else of its metadata is kept. */
+export const exampleOwnersSchema = z.array(z.object({ id: uuid, metadata: record.nullish() }));
+
 /** The tokens are secrets and are not read. */
 export const sharedSchema = z.object({
-  entities: z.array(z.object({ type: z.string(), run_id: uuid.nullish() })),
+  entities: z.array(z.object({ type: z.string(), run_id: uuid.nullish(), session_id: uuid.nullish() })),
 });
 
 export const queuesSchema = z.array(z.object({ id: uuid }));
@@ -141,13 +144,19 @@ export function bareKey(key: string): string {
   return key.startsWith(PREFIX) ? key.slice(PREFIX.length) : key;
 }
 
+/** The values under the configured keys. */
+export function personsIn(
+  metadata: Readonly<Record<string, unknown>> | null | undefined,
+  identifiers: IdentifierKeys,
+): readonly PersonValue[] {
+  return Object.entries(identifiers).flatMap(([kind, keys]) =>
+    keys.flatMap((key) => valuesAt(metadata, bareKey(key)).map((value) => ({ kind, key, ...value }))),
+  );
+}
+
 /** A run's row, without anything that is not needed: all other metadata is dropped here. */
 export function rowOf(run: WireRun, identifiers: IdentifierKeys, threadKeys: readonly string[]): Row {
-  const persons: PersonValue[] = [];
-  for (const [kind, keys] of Object.entries(identifiers)) {
-    for (const key of keys)
-      persons.push(...valuesAt(run.metadata, bareKey(key)).map((value) => ({ kind, key, ...value })));
-  }
+  const persons = personsIn(run.metadata, identifiers);
   const threads = threadKeys.flatMap((key) => valuesAt(run.metadata, bareKey(key)).map((value) => ({ key, ...value })));
   return {
     projectId: run.project_id,

@@ -7,6 +7,7 @@ import type { LangSmithConnection } from './config.ts';
 import { rhythmOf } from './config.ts';
 import { findControls } from './controls.ts';
 import { findCopies, lookAgain } from './copies.ts';
+import { eraseCopies } from './erase-copies.ts';
 import { locate } from './locate.ts';
 import { Projects } from './projects.ts';
 import { Reader } from './reads.ts';
@@ -43,8 +44,10 @@ export function openLangSmith(config: LangSmithConnection, parts: LangSmithParts
     lookups,
     locate: (query) => locate({ api, config, reader: v2, bridge: v1, everyProject: projects.everyId }, query),
     controls: (query) => findControls({ api, config, reader: v2, filled }, query),
-    copies: (traces, rows, progress) => findCopies({ api, projects, reader: v2 }, traces, rows, progress),
+    copies: (traces, rows, progress) =>
+      findCopies({ api, identifiers: config.identifiers, projects, reader: v2 }, traces, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(api, copies, progress),
+    eraseCopies: (copies, lastWord, progress) => eraseCopies(api, copies, lastWord, progress),
     submit: (order) => submitDelete(api, order, parts.killSwitch),
   };
 }

@@ -13,13 +13,42 @@ const MOST_IDS_PER_DELETE = 1000;
 export const COPY_MAP: readonly CopyTrait[] = [
   {
     kind: 'dataset-examples',
-    text: 'Dataset examples made from the traces; datasets never expire',
+    text: 'Dataset examples made from the traces; datasets never expire. Deleted hard, so that no earlier version stays readable',
     examined: true,
     goesWithTrace: false,
+    erasable: true,
+    erasedWhen: 'after',
+    instructions:
+      'Open the dataset, look at the examples that name other people too or that could not be deleted, and delete by the API with hard_delete what is this person’s; the delete of the user interface keeps earlier versions.',
   },
-  { kind: 'public-shares', text: 'Public links to the traces', examined: true, goesWithTrace: true },
-  { kind: 'annotation-queue-entries', text: 'Entries of annotation queues', examined: true, goesWithTrace: true },
-  { kind: 'feedback', text: 'Feedback on the runs, comments included', examined: true, goesWithTrace: true },
+  {
+    kind: 'public-shares',
+    text: 'Public links to the traces, withdrawn before the traces are submitted',
+    examined: true,
+    goesWithTrace: true,
+    erasable: true,
+    erasedWhen: 'before',
+    instructions:
+      'Withdraw the public links in the settings of the workspace, under shared items; the API key may lack runs:share.',
+  },
+  {
+    kind: 'annotation-queue-entries',
+    text: 'Entries of annotation queues, removed before the traces are submitted',
+    examined: true,
+    goesWithTrace: true,
+    erasable: true,
+    erasedWhen: 'before',
+    instructions: 'Open the annotation queue and remove the entries whose runs are gone.',
+  },
+  {
+    kind: 'feedback',
+    text: 'Feedback on the runs, comments included; what is left after its trace is erased one by one',
+    examined: true,
+    goesWithTrace: true,
+    erasable: true,
+    erasedWhen: 'after',
+    instructions: 'Delete the feedback by its id through the API.',
+  },
   {
     kind: 'evaluator-traces',
     text: "Traces of online evaluators, whose judges read the person's text; nothing links them back",

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Tally } from '../api.ts';
 import { StoreError } from '../port.ts';
-import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
+import type { CopiesErased, CopiesFound, Copy, CopyReceipt, Progress, ReadReport, Row, TraceKey } from '../port.ts';
 import { chunks, unique } from '../rows.ts';
 import { partsOf } from './customers.ts';
 import type { FinderParts } from './finders.ts';
@@ -70,7 +70,8 @@ export async function findCopies(
       const template = '/api/datasets/{dataset}/logs/list/';
       for (const log of await everyRow(parts, tally, 'POST', template.replace('{dataset}', dataset), template)) {
         const id = `${dataset}/${idOf(log)}`;
-        for (const traceId of matchesOf(log, tracesOf)) copies.push({ kind: 'dataset-logs', id, traceId });
+        for (const traceId of matchesOf(log, tracesOf))
+          copies.push({ kind: 'dataset-logs', id, traceId, where: `dataset ${dataset}` });
       }
     }
   });
@@ -79,7 +80,8 @@ export async function findCopies(
       const template = '/api/testsets/{testset}/rows/';
       for (const row of await everyRow(parts, tally, 'GET', template.replace('{testset}', testset), template)) {
         const id = `${testset}/${idOf(row)}`;
-        for (const traceId of matchesOf(row, tracesOf)) copies.push({ kind: 'testset-rows', id, traceId });
+        for (const traceId of matchesOf(row, tracesOf))
+          copies.push({ kind: 'testset-rows', id, traceId, where: `testset ${testset}` });
       }
     }
   });
@@ -142,9 +144,10 @@ export async function eraseCopies(
   copies: readonly Copy[],
   lastWord: () => Promise<void>,
   progress: Progress,
-): Promise<{ readonly reports: readonly ReadReport[] }> {
+): Promise<CopiesErased> {
   const { api, config, lists, records } = parts;
   const tally = api.tally(progress);
+  const receipts: CopyReceipt[] = [];
   const logs = copies.filter(({ kind }) => kind === LOOSE_LOGS).map(({ id }) => partsOf(id));
   for (const environment of config.legacySpanDelete ? unique(logs.map(([name]) => name)) : []) {
     const ids = logs.flatMap(([name, id]) => (name === environment ? [id] : []));
@@ -157,8 +160,10 @@ export async function eraseCopies(
       for (const { unique_id: id } of now.filter((log) => log.trace_unique_id === null)) {
         const segment = pathSegment(id);
         if (segment === null) continue;
+        const copyIds = copies.filter((copy) => copy.kind === LOOSE_LOGS && partsOf(copy.id)[1] === id);
+        const ids = copyIds.map((copy) => copy.id);
         try {
-          await api.send(tally, {
+          const answer = await api.send(tally, {
             method: 'DELETE',
             path: `/api/request-logs/${segment}/`,
             template: LOG_TEMPLATE,
@@ -166,9 +171,14 @@ export async function eraseCopies(
             read: false,
             lastWord,
           });
+          const { route, status, requestId, sentAtMs, receivedAtMs } = answer;
+          const receipt = { kind: LOOSE_LOGS, ids, route, status, requestId, sentAtMs };
+          receipts.push({ ...receipt, acknowledgedAtMs: receivedAtMs });
         } catch (error) {
           // The older route may be gone, or the log: the look afterwards tells what is left.
-          if (unavailable(error) === null) throw error;
+          if (unavailable(error) === null || !(error instanceof StoreError)) throw error;
+          const { route, status, requestId } = error;
+          receipts.push({ kind: LOOSE_LOGS, ids, route, status, requestId, sentAtMs: null, acknowledgedAtMs: null });
         }
       }
     }
@@ -177,11 +187,16 @@ export async function eraseCopies(
   const ends = await Promise.allSettled(
     copies
       .filter(({ kind }) => kind === CUSTOMER_RECORD)
-      .map(({ id }) => partsOf(id))
-      .map(([environment, identifier]) => records.erase(tally, environment, identifier, lastWord)),
+      .map(async ({ id }) => {
+        const [environment, identifier] = partsOf(id);
+        const answer = await records.erase(tally, environment, identifier, lastWord);
+        if (answer === null) return;
+        const { route, status, requestId, sentAtMs, receivedAtMs: acknowledgedAtMs } = answer;
+        receipts.push({ kind: CUSTOMER_RECORD, ids: [id], route, status, requestId, sentAtMs, acknowledgedAtMs });
+      }),
   );
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
-  return { reports: tally.calls === 0 ? [] : [tally.report('copies', null)] };
+  return { reports: tally.calls === 0 ? [] : [tally.report('copies', null)], receipts };
 }
 
 async function everyId(

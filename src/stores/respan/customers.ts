@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { output } from 'zod';
 import { HOUR_MS } from '../../erasure/rhythm.ts';
 import type { Tally } from '../api.ts';
+import type { HttpAnswer } from '../http.ts';
 import { StoreError } from '../port.ts';
 import type { LooseRow, PersonValue } from '../port.ts';
 import { unique } from '../rows.ts';
@@ -173,12 +174,21 @@ export class Customers {
     return false;
   }
 
-  /** Deletes one record, which was just read and carries exactly this identifier. */
-  async erase(tally: Tally, environment: string, identifier: string, lastWord: () => Promise<void>): Promise<void> {
+  /**
+   * Deletes one record, which was just read and carries exactly this identifier.
+   *
+   * @returns the answer; null when there was nothing to delete, or no call can name it.
+   */
+  async erase(
+    tally: Tally,
+    environment: string,
+    identifier: string,
+    lastWord: () => Promise<void>,
+  ): Promise<HttpAnswer | null> {
     const segment = pathSegment(identifier);
-    if (segment === null) return;
+    if (segment === null) return null;
     try {
-      await this.#api.send(tally, {
+      return await this.#api.send(tally, {
         method: 'DELETE',
         path: `/api/users/${segment}/`,
         template: TEMPLATE,
@@ -190,6 +200,7 @@ export class Customers {
     } catch (error) {
       // Somebody else was faster.
       if (!(error instanceof StoreError) || error.reason !== 'gone') throw error;
+      return null;
     }
   }
 }

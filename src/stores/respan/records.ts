@@ -1,5 +1,6 @@
 import { MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Tally } from '../api.ts';
+import type { HttpAnswer } from '../http.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import { StoreError } from '../port.ts';
 import { PairIndex } from '../rows.ts';
@@ -23,7 +24,7 @@ interface Doomed {
   readonly environment: string;
   readonly identifier: string;
   readonly lastWord: () => Promise<void>;
-  readonly resolve: () => void;
+  readonly resolve: (answer: HttpAnswer | null) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -50,18 +51,24 @@ export class RecordErasure {
     this.#parts = parts;
   }
 
-  /** @throws StoreError, or whatever `lastWord` throws. */
-  erase(tally: Tally, environment: string, identifier: string, lastWord: () => Promise<void>): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  /**
+   * @returns the store's answer; null: the record stays, or was not there any more.
+   * @throws StoreError, or whatever `lastWord` throws.
+   */
+  erase(
+    tally: Tally,
+    environment: string,
+    identifier: string,
+    lastWord: () => Promise<void>,
+  ): Promise<HttpAnswer | null> {
+    const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer | null>();
     const one: Doomed = {
       tally,
       environment,
       identifier,
       lastWord,
       reject,
-      resolve: () => {
-        resolve(undefined);
-      },
+      resolve,
     };
     const waiting = this.#waiting.get(environment);
     if (waiting !== undefined) waiting.push(one);
@@ -107,10 +114,9 @@ export class RecordErasure {
         if (at > 0 && this.#parts.nowMs() - lookedAtMs > MOST_AGE_MS) return open.slice(at);
         try {
           if (this.#parts.killSwitch.tripped !== null) throw switchedOff();
-          if (mayGo.has(one)) {
-            await this.#parts.customers.erase(one.tally, environment, one.identifier, one.lastWord);
-          }
-          one.resolve();
+          const { tally, identifier, lastWord } = one;
+          const erase = () => this.#parts.customers.erase(tally, environment, identifier, lastWord);
+          one.resolve(mayGo.has(one) ? await erase() : null);
         } catch (error) {
           one.reject(error);
         }

@@ -122,6 +122,7 @@ class Sender {
   readonly #order: DeleteOrder;
   readonly #answers: HttpAnswer[] = [];
   readonly #refused: string[] = [];
+  #counted = 0;
   #refusal: StoreError | null = null;
   #allowed = false;
   /** When the traces were, as far as seen. */
@@ -302,6 +303,7 @@ class Sender {
   }
 
   #count(answer: HttpAnswer, counted: number, sent: number): void {
+    this.#counted += counted;
     if (counted <= sent) return;
     throw this.#stop(
       answer.route,
@@ -342,6 +344,7 @@ class Sender {
       route: last.route,
       status: last.status,
       requestId: last.requestId,
+      counted: this.#counted,
       ...(this.#refused.length === 0 ? {} : { refused: this.#refused }),
     };
   }
