@@ -7,6 +7,8 @@ import { guarded } from './guard.ts';
 import { KillSwitch } from './kill-switch.ts';
 import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
+import { mlflowConnectionSchema } from './mlflow/config.ts';
+import { openMlflow } from './mlflow/store.ts';
 import type { TraceStore } from './port.ts';
 import { respanConnectionSchema } from './respan/config.ts';
 import { openRespan } from './respan/store.ts';
@@ -16,12 +18,14 @@ export const connectionSchema = z.discriminatedUnion('store', [
   langsmithConnectionSchema,
   braintrustConnectionSchema,
   respanConnectionSchema,
+  mlflowConnectionSchema,
 ]);
 
 const OPENERS = {
   langsmith: openLangSmith,
   braintrust: openBraintrust,
   respan: openRespan,
+  mlflow: openMlflow,
 } as const;
 
 /** A connection after validation, defaults filled. */
