@@ -123,6 +123,8 @@ export interface StoreHarness {
    * whose root carries the value: the others have to make up for it. Default: none.
    */
   readonly aggregates?: readonly string[];
+  /** Names of finders that show one row for a trace, whichever of its rows carries the value. Default: none. */
+  readonly perTrace?: readonly string[];
   /** Whether a delete is answered with a body that tells something, so that a web page instead of it can be told. */
   readonly deletesAnswer: true | NotPossible;
   /** So long, virtual milliseconds, a 401 may be a passing one of the store's own, and counts as no answer. Default: 0. */

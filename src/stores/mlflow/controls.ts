@@ -113,13 +113,10 @@ async function lookAtSpans(
     .slice(0, MOST_LOOKED_AT);
   if (open.length === 0) return;
   const infos = await traces.infos(tally, unique(open.map(({ traceId }) => traceId)));
-  for (const { info, rows } of await traces.wholes(tally, [...infos.values()])) {
-    // What the trace says itself counts to its first row: an own value of a span stands beside it or on another row.
+  for (const { info, told } of await traces.wholes(tally, [...infos.values()])) {
     for (const control of open.filter(({ traceId }) => traceId === info.trace_id)) {
-      const told = rows
-        .flatMap(({ persons }) => persons)
-        .filter(({ key, text }) => key === control.value.key && text === control.value.text);
-      if (told.length > 1) inSpans.add(keyOf(control));
+      const { key, text } = control.value;
+      if (told.some((value) => value.key === key && value.text === text && !value.numeric)) inSpans.add(keyOf(control));
     }
   }
   for (const oldest of inSpans) {

@@ -1,6 +1,6 @@
 import type { Tally } from '../api.ts';
 import { parseJson } from '../http.ts';
-import type { Row } from '../port.ts';
+import type { PersonValue, Row } from '../port.ts';
 import { StoreError } from '../port.ts';
 import { chunks, unique } from '../rows.ts';
 import { valuesIn } from '../values.ts';
@@ -52,10 +52,12 @@ export interface SearchOptions {
   readonly mostPages?: number;
 }
 
-/** A trace with the rows that it shows, and whether the server still had it. */
+/** A trace with the rows that it shows. */
 export interface Whole {
   readonly info: Info;
   readonly rows: readonly Row[];
+  /** What the spans themselves say of people, beside what the trace says. */
+  readonly told: readonly PersonValue[];
 }
 
 /** The reads of traces and of the files that belong to them. */
@@ -155,7 +157,7 @@ export class Traces {
     const gone: Info[] = [];
     const inServer = infos.filter(({ tags }) => READABLE.includes(tags?.[SPANS_LOCATION] ?? ''));
     for (const info of infos.filter((one) => !inServer.includes(one))) {
-      wholes.push({ info, rows: await this.#rowsOfFile(tally, info) });
+      wholes.push({ info, rows: await this.#rowsOfFile(tally, info), told: [] });
     }
     for (const some of chunks(inServer, MOST_TRACES)) {
       await inHalves(some, async (part) => {
@@ -169,7 +171,7 @@ export class Traces {
           if ((spans ?? []).length === 0 && !isArchived) {
             throw this.#api.broken(tally, TRACES_ROUTE, 'a trace came without the spans that it was said to have');
           }
-          wholes.push({ info, rows: this.#rowsOf(tally, info, spans ?? []) });
+          wholes.push(this.#wholeOf(tally, info, spans ?? []));
         }
         for (const info of asked.values()) {
           const whole = await this.#partial(tally, info);
@@ -201,17 +203,17 @@ export class Traces {
       const call = { method: 'GET', path: TRACE, query, shape: 'any' } as const;
       const { trace } = await this.#api.call(tally, call, oneTraceSchema);
       if (trace.trace_info.trace_id !== id) throw this.#strange(tally, `GET ${TRACE}`);
-      return { info: trace.trace_info, rows: this.#rowsOf(tally, trace.trace_info, trace.spans ?? []) };
+      return this.#wholeOf(tally, trace.trace_info, trace.spans ?? []);
     } catch (error) {
       if (error instanceof StoreError && error.reason === 'gone' && error.status === 404) return null;
       throw error;
     }
   }
 
-  #rowsOf(tally: Tally, info: Info, spans: readonly Span[]): readonly Row[] {
+  #wholeOf(tally: Tally, info: Info, spans: readonly Span[]): Whole {
     try {
       tally.rows += spans.length;
-      return this.#shape.rowsOf(info, spans);
+      return { info, rows: this.#shape.rowsOf(info, spans), told: spans.flatMap((span) => this.#shape.ofSpan(span)) };
     } catch (error) {
       if (!(error instanceof UnknownValue)) throw error;
       const advice = 'a span names a person in a form that is not known; look for a newer release';
