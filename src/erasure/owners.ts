@@ -86,5 +86,7 @@ export function ownerOf(
 /** Writers that cut count characters as people do, not in halves of those beyond the first 65,536. */
 function mayBeCut(text: string, cutLength: number | null, cutBy: 'store' | 'writer'): boolean {
   if (cutLength === null) return false;
-  return cutBy === 'store' ? text.length >= cutLength : text.length === cutLength || [...text].length === cutLength;
+  return cutBy === 'store'
+    ? text.length >= cutLength
+    : text.length === cutLength || Array.from(text).length === cutLength;
 }

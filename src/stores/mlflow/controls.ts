@@ -5,14 +5,16 @@ import type { Tally } from '../api.ts';
 import { attributeOf, has, hasAttribute, placeOf } from './filter.ts';
 import type { FinderParts } from './finders.ts';
 import { isOfTrace } from './lookup.ts';
+import type { Info } from './schemas.ts';
+import { isCut } from './schemas.ts';
 import { MOST_EXPERIMENTS } from './traces.ts';
 
 /** Pages that one search for controls may read, for each key. */
 const MOST_PAGES = 10;
 /** Traces whose spans are read for a key that only spans have. */
 const MOST_WHOLE = 50;
-/** Offered controls whose spans are looked at for the value; a search of spans must then see it. */
-const MOST_LOOKED_AT = 20;
+/** How often controls are offered anew because the spans of some name people who may not serve. */
+const MOST_TRIES = 4;
 /** Controls remembered as such. */
 const MOST_REMEMBERED = 1000;
 
@@ -34,6 +36,7 @@ export async function findControls(
   const pool = new ControlPool(keys, want, exclude);
   const everyId = projects.map(({ id }) => id);
   let answers = 0;
+  const infosRead = new Map<string, Info>();
 
   const ask = async (key: string, experimentIds: readonly string[], mostPages: number): Promise<boolean> => {
     const place = placeOf(key);
@@ -45,6 +48,7 @@ export async function findControls(
       mostPages: inSpans ? 1 : mostPages,
     });
     answers += infos.length;
+    for (const info of infos) infosRead.set(info.trace_id, info);
     if (inSpans) pool.add((await traces.wholes(tally, infos)).flatMap(({ rows }) => rows));
     else {
       const rows = infos.map((info) => shape.rowOf(info));
@@ -52,7 +56,10 @@ export async function findControls(
         const advice = 'traces came back without the key asked for: the server ignored the filter';
         throw api.broken(tally, 'POST /api/3.0/mlflow/traces/search', advice);
       }
-      pool.add(rows);
+      // No search finds a value by what is left of it.
+      pool.add(
+        rows.map((row) => (exclude(row) ? row : { ...row, persons: row.persons.filter(({ text }) => !isCut(text)) })),
+      );
     }
     return complete;
   };
@@ -71,8 +78,7 @@ export async function findControls(
   }
   answers += holding.size;
   if (answers === 0) await experiments.list(tally);
-  const controls = pool.offer();
-  await lookAtSpans(parts, tally, controls);
+  const controls = await sparing(parts, tally, { pool, infos: infosRead, exclude });
   return {
     controls,
     silent: silent.map((projectId) => ({ projectId, holdsRuns: holding.has(projectId) })),
@@ -102,25 +108,43 @@ async function holdersAmong(
   return new Set([...holding, ...open]);
 }
 
-/** Notes which controls carry their value in a span too. */
-async function lookAtSpans(
+/**
+ * Offers controls whose spans name nobody who may not serve: the trace itself tells of one person only. Notes which of
+ * them carry their value in a span too.
+ */
+async function sparing(
   { inSpans, traces }: ControlParts,
   tally: Tally,
-  controls: readonly Control[],
-): Promise<void> {
-  const open = controls
-    .filter((control) => isOfTrace(control) && attributeOf(control.value.key) !== null && !inSpans.has(keyOf(control)))
-    .slice(0, MOST_LOOKED_AT);
-  if (open.length === 0) return;
-  const infos = await traces.infos(tally, unique(open.map(({ traceId }) => traceId)));
-  for (const { info, told } of await traces.wholes(tally, [...infos.values()])) {
-    for (const control of open.filter(({ traceId }) => traceId === info.trace_id)) {
-      const { key, text } = control.value;
-      if (told.some((value) => value.key === key && value.text === text && !value.numeric)) inSpans.add(keyOf(control));
+  facts: {
+    readonly pool: ControlPool;
+    readonly infos: ReadonlyMap<string, Info>;
+    readonly exclude: ControlQuery['exclude'];
+  },
+): Promise<readonly Control[]> {
+  const { pool, infos, exclude } = facts;
+  const looked = new Set<string>();
+  for (let tries = 0; ; tries += 1) {
+    const offered = pool.offer();
+    const open = unique(offered.map(({ traceId }) => traceId)).filter((id) => !looked.has(id));
+    if (open.length === 0) return offered;
+    // Enough is enough: those not looked at do without.
+    if (tries === MOST_TRIES) return offered.filter(({ traceId }) => looked.has(traceId));
+    for (const id of open) looked.add(id);
+    const wholes = await traces.wholes(
+      tally,
+      open.flatMap((id) => infos.get(id) ?? []),
+    );
+    for (const { info, rows, told } of wholes) {
+      pool.add(rows.filter(exclude));
+      for (const control of offered.filter(({ traceId }) => traceId === info.trace_id)) {
+        const { key, text } = control.value;
+        const tells = told.some((value) => value.key === key && value.text === text && !value.numeric);
+        if (isOfTrace(control) && attributeOf(key) !== null && tells) inSpans.add(keyOf(control));
+      }
     }
-  }
-  for (const oldest of inSpans) {
-    if (inSpans.size <= MOST_REMEMBERED) break;
-    inSpans.delete(oldest);
+    for (const oldest of inSpans) {
+      if (inSpans.size <= MOST_REMEMBERED) break;
+      inSpans.delete(oldest);
+    }
   }
 }

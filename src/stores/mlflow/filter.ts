@@ -59,12 +59,16 @@ export function oneOf(key: KeyPlace, values: readonly string[]): Question {
 }
 
 function expressionOf(value: string): string {
-  return [...value].map((one) => (LETTER.test(one) ? one : BEYOND_ASCII.test(one) ? '[^A]{1,4}' : '[^A]')).join('');
+  return Array.from(value)
+    .map((one) => (LETTER.test(one) ? one : BEYOND_ASCII.test(one) ? '[^A]{1,4}' : '[^A]'))
+    .join('');
 }
 
 /** Traces with a value under a metadata key or tag, by LIKE: `_` for punctuation, one character each. */
 export function like(key: KeyPlace, value: string): Question {
-  const pattern = [...value].map((one) => (isPlain(one) ? one : '_')).join('');
+  const pattern = Array.from(value)
+    .map((one) => (isPlain(one) ? one : '_'))
+    .join('');
   return { filter: `${column(key)} LIKE '${pattern}'`, finds: matcher(pattern) };
 }
 
@@ -74,9 +78,14 @@ export function like(key: KeyPlace, value: string): Question {
  * JSON escapes, `_` for other punctuation.
  */
 export function attributeLike(name: string, value: string, numeric: boolean): Question {
-  const pattern = [...value].map((one) => (isPlain(one) ? one : isEscaped(one) ? '%' : '_')).join('');
+  const pattern = Array.from(value)
+    .map((one) => (isPlain(one) ? one : isEscaped(one) ? '%' : '_'))
+    .join('');
   const around = numeric ? `: "${pattern}"` : `: "_"${pattern}_""`;
-  return { filter: `${column({ place: 'attributes', name })} LIKE '${around}'`, finds: matcher(pattern) };
+  // A wildcard may reach beyond the end of the value: what stands before it is certain.
+  const [start = '', ...more] = pattern.split('%');
+  const finds = more.length === 0 ? matcher(pattern) : matcher(`${start}%`);
+  return { filter: `${column({ place: 'attributes', name })} LIKE '${around}'`, finds };
 }
 
 /** Letters and digits of any script, and whatever else is not ASCII. */
@@ -105,6 +114,9 @@ export function among(filter: string | null, traceIds: readonly string[]): strin
   return filter === null ? list : `${filter} AND ${list}`;
 }
 
+/** Traces whose spans the server keeps itself. */
+export const HAS_SPANS = "span.content LIKE '%'";
+
 /** Traces with a span of that id, which is stored in base 64. */
 export function hasSpan(spanId: string): string {
   return `span.content LIKE '%"span_id": "${Buffer.from(spanId, 'hex').toString('base64')}"%'`;
@@ -112,7 +124,9 @@ export function hasSpan(spanId: string): string {
 
 /** Case is ignored: some databases do, and what they find too much did pass the filter. */
 function matcher(pattern: string): (text: string) => boolean {
-  const source = [...pattern].map((one) => (one === '%' ? '[^]*' : one === '_' ? '[^]' : one)).join('');
+  const source = Array.from(pattern)
+    .map((one) => (one === '%' ? '[^]*' : one === '_' ? '[^]' : one))
+    .join('');
   const expression = new RegExp(`^${source}$`, 'iu');
   return (text) => expression.test(text);
 }

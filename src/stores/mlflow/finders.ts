@@ -9,7 +9,7 @@ import type { Question } from './filter.ts';
 import { among, attributeLike, attributeOf, like, oneOf, placeOf } from './filter.ts';
 import { isOfTrace } from './lookup.ts';
 import type { Info, Shape } from './schemas.ts';
-import { distinct, experimentOf } from './schemas.ts';
+import { distinct, experimentOf, isCut } from './schemas.ts';
 import type { Traces } from './traces.ts';
 import { MOST_EXPERIMENTS, SEARCH_ROUTE } from './traces.ts';
 import { CUT_LENGTH } from './traits.ts';
@@ -185,8 +185,9 @@ class Find {
   }
 
   /**
-   * A value that ends where the Python client cuts may be the beginning of what was asked for. It is shown as found, so
-   * that it is looked at whole, where its length keeps it from being anybody's for certain (P15).
+   * Every answer cuts the values of a trace, and the Python client does before it sends. A value that ends there may be
+   * the beginning of what was asked for: it is shown as found, so that the trace is looked at whole. There the spans tell
+   * the value in full, or its length keeps it from being anybody's for certain (P15).
    */
   #cutOf(persons: readonly PersonValue[]): readonly PersonValue[] {
     return this.#pairs.flatMap(({ key, text }) => {
@@ -198,7 +199,9 @@ class Find {
 
   #assertFound(infos: readonly Info[], key: string, { finds }: Question): void {
     const { shape } = this.#parts;
-    const carries = (info: Info): boolean => shape.ofInfo(info).some((one) => one.key === key && finds(one.text));
+    // What is shown may be the beginning of what was compared.
+    const carries = (info: Info): boolean =>
+      shape.ofInfo(info).some((one) => one.key === key && (isCut(one.text) || finds(one.text)));
     if (!infos.every(carries)) throw this.#ignored();
   }
 
@@ -269,7 +272,7 @@ function groups(controls: readonly Control[]): readonly (readonly Control[])[] {
 
 /** What is left of a value after the Python client has cut it, or null when it is short enough. */
 function cutOf(text: string): string | null {
-  const letters = [...text];
+  const letters = Array.from(text);
   return letters.length > CUT_LENGTH ? letters.slice(0, CUT_LENGTH).join('') : null;
 }
 

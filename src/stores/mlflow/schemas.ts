@@ -4,6 +4,7 @@ import type { PersonValue, Row } from '../port.ts';
 import type { ValueAt } from '../values.ts';
 import { instantOf } from '../values.ts';
 import { attributeOf, placeOf } from './filter.ts';
+import { CUT_LENGTH } from './traits.ts';
 
 /**
  * What this connector needs of each answer. The server leaves out what is empty, whole lists too: whether an answer may
@@ -17,7 +18,8 @@ const infoSchema = z.object({
   trace_location: z.object({ mlflow_experiment: z.object({ experiment_id: z.string().regex(/^\d+$/) }) }),
   request_time: z.string().nullish(),
   trace_metadata: texts,
-  tags: texts,
+  // The server itself sets some.
+  tags: z.record(z.string(), z.string()),
 });
 
 /** A trace without its spans. */
@@ -146,12 +148,19 @@ export class Shape {
     return row(info, info.trace_id, this.ofInfo(info));
   }
 
-  /** One row for each span. What the trace itself says counts to the first; without spans it is a row of its own. */
+  /**
+   * One row for each span. What the trace itself says counts to the first; without spans it is a row of its own. A value
+   * that was cut counts as the one that it was copied from, where a span tells that in full.
+   */
   rowsOf(info: Info, spans: readonly Span[]): readonly Row[] {
     const [first, ...others] = spans;
     if (first === undefined) return [this.rowOf(info)];
+    const told = spans.flatMap((span) => this.ofSpan(span));
+    const isTold = ({ key, text }: PersonValue): boolean =>
+      isCut(text) && told.some((one) => one.key === key && one.text.length > text.length && one.text.startsWith(text));
+    const own = this.ofInfo(info).filter((value) => !isTold(value));
     return [
-      row(info, first.span_id, distinct([...this.ofInfo(info), ...this.ofSpan(first)])),
+      row(info, first.span_id, distinct([...own, ...this.ofSpan(first)])),
       ...others.map((span) => row(info, span.span_id, this.ofSpan(span))),
     ];
   }
@@ -170,6 +179,11 @@ export function row(info: Info, runId: string, persons: readonly PersonValue[]):
     persons,
     marks: { shared: false, queued: false, inDataset: false, feedback: false },
   };
+}
+
+/** Whether a value is as long as those that were cut (`entities/trace_info_v2.py`): it may be the beginning of a longer one. */
+export function isCut(text: string): boolean {
+  return text.length >= CUT_LENGTH && Array.from(text).length === CUT_LENGTH;
 }
 
 export function distinct(values: readonly PersonValue[]): PersonValue[] {

@@ -7,6 +7,7 @@ import { valuesIn } from '../values.ts';
 import type { MlflowApi } from './api.ts';
 import type { Experiments } from './experiments.ts';
 import { proxiedPath } from './experiments.ts';
+import { among, HAS_SPANS } from './filter.ts';
 import type { Info, Shape, Span } from './schemas.ts';
 import {
   distinct,
@@ -155,7 +156,7 @@ export class Traces {
   async wholes(tally: Tally, infos: readonly Info[]): Promise<readonly Whole[]> {
     const wholes: Whole[] = [];
     const gone: Info[] = [];
-    const inServer = infos.filter(({ tags }) => READABLE.includes(tags?.[SPANS_LOCATION] ?? ''));
+    const inServer = infos.filter(({ tags }) => READABLE.includes(tags[SPANS_LOCATION] ?? ''));
     for (const info of infos.filter((one) => !inServer.includes(one))) {
       wholes.push({ info, rows: await this.#rowsOfFile(tally, info), told: [] });
     }
@@ -167,7 +168,7 @@ export class Traces {
         const { traces } = await this.#api.call(tally, call, tracesSchema);
         for (const { trace_info: info, spans } of traces ?? []) {
           if (!asked.delete(info.trace_id)) throw this.#strange(tally, TRACES_ROUTE);
-          const isArchived = info.tags?.[SPANS_LOCATION] === 'ARCHIVE_REPO';
+          const isArchived = info.tags[SPANS_LOCATION] === 'ARCHIVE_REPO';
           if ((spans ?? []).length === 0 && !isArchived) {
             throw this.#api.broken(tally, TRACES_ROUTE, 'a trace came without the spans that it was said to have');
           }
@@ -225,7 +226,10 @@ export class Traces {
   async #rowsOfFile(tally: Tally, info: Info): Promise<readonly Row[]> {
     const folder = this.#folders.get(keyOf(info));
     const known = this.#shape.ofInfo(info);
-    if (folder === undefined) return [row(info, info.trace_id, known)];
+    if (folder === undefined) {
+      await this.#assertNoSpans(tally, info);
+      return [row(info, info.trace_id, known)];
+    }
     try {
       const path = `${ARTIFACTS}/${encoded(folder)}/artifacts/traces.json`;
       const template = `${ARTIFACTS}/{trace}/artifacts/traces.json`;
@@ -237,11 +241,22 @@ export class Traces {
       );
       return [row(info, info.trace_id, distinct([...known, ...persons]))];
     } catch (error) {
-      if (error instanceof StoreError && error.reason === 'gone' && error.status === 404) {
-        return [row(info, info.trace_id, known)];
-      }
-      throw error;
+      if (!(error instanceof StoreError) || error.reason !== 'gone' || error.status !== 404) throw error;
+      await this.#assertNoSpans(tally, info);
+      return [row(info, info.trace_id, known)];
     }
+  }
+
+  /** A trace that is said to keep its spans as a file, and has no file, must have no spans in the server either. */
+  async #assertNoSpans(tally: Tally, info: Info): Promise<void> {
+    const { infos } = await this.search(tally, {
+      experimentIds: [info.trace_location.mlflow_experiment.experiment_id],
+      filter: among(HAS_SPANS, [info.trace_id]),
+      pageSize: 10,
+      mostPages: 1,
+    });
+    if (infos.length === 0) return;
+    throw this.#api.broken(tally, INFOS_ROUTE, 'a trace does not tell where its spans are, and yet has some');
   }
 
   /** Folders of files below the root of an experiment: names of traces that have any. */
@@ -265,13 +280,13 @@ export class Traces {
 
   /** Whether the files of a trace lie where this server does not reach, as far as the trace tells. */
   hasFilesElsewhere({ tags }: Info): boolean {
-    const location = tags?.[ARTIFACT_LOCATION] ?? null;
+    const location = tags[ARTIFACT_LOCATION] ?? null;
     return location !== null && proxiedPath(location) === null;
   }
 
   #note(infos: readonly Info[]): void {
     for (const info of infos) {
-      const path = proxiedPath(info.tags?.[ARTIFACT_LOCATION] ?? null);
+      const path = proxiedPath(info.tags[ARTIFACT_LOCATION] ?? null);
       const suffix = `/traces/${info.trace_id}/artifacts`;
       if (path === null || !TRACE_ID_PATTERN.test(info.trace_id) || !path.endsWith(suffix)) continue;
       this.#folders.delete(keyOf(info));

@@ -10,7 +10,10 @@ const ID_PATTERN = /^((tr-)?[0-9a-f]{32}|[0-9a-f]{16})$/;
 /** Databricks takes no more in one call (its API reference); the open-source server takes thousands. */
 export const MOST_IDS_PER_DELETE = 100;
 
-/** The Python client cuts what it writes to trace metadata at so many characters; spans sent by OTLP keep them whole. */
+/**
+ * The Python client cuts what it writes to trace metadata at so many characters. What OTLP spans bring is stored whole, and
+ * cut in every answer all the same (`entities/trace_info_v2.py`); only the spans show it whole.
+ */
 export const CUT_LENGTH = 250;
 
 const COPY_MAP = [
