@@ -180,7 +180,11 @@ describe('people on a real MLflow server', () => {
       const [chat, agent] = [await experiment(), await experiment()];
       const order = (user: string, traces = 1) => ({ experiment: chat, user, text: 'late', traces });
       const { otlp } = await writeTraces(server, {
-        otlp: [order('u_late', 3), ...CONTROLS.map((user) => order(user))],
+        otlp: [
+          order('u_late', 3),
+          ...CONTROLS.map((user) => order(user)),
+          ...CONTROLS.map((user) => ({ ...order(user), experiment: agent })),
+        ],
       });
       const mine = otlp[0] ?? [];
       const before = rowsOfTraces(server, otlp.slice(1).flat());

@@ -47,7 +47,10 @@ export class MlflowServer {
     const database = new DatabaseSync(this.databaseFile, { readOnly: true });
     try {
       database.exec('pragma busy_timeout = 10000');
-      return database.prepare(sql).all(...values);
+      const statement = database.prepare(sql);
+      // Nanoseconds are more than a number holds.
+      statement.setReadBigInts(true);
+      return statement.all(...values).map(withNumbers);
     } finally {
       database.close();
     }
@@ -113,4 +116,13 @@ export class MlflowServer {
   close(): Promise<void> {
     return this.server.close();
   }
+}
+
+function withNumbers(row: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(row).map(([name, value]) => {
+      if (typeof value !== 'bigint') return [name, value];
+      return [name, Number.isSafeInteger(Number(value)) ? Number(value) : String(value)];
+    }),
+  );
 }

@@ -83,9 +83,7 @@ export function rowsOfTraces(server: MlflowServer, traceIds: readonly string[]):
     .flatMap(([table, column]) =>
       server
         .rows(`select * from ${table ?? ''} where ${column ?? ''} in (${list})`)
-        .map((row) =>
-          JSON.stringify([table, row], (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value)),
-        ),
+        .map((row) => JSON.stringify([table, row])),
     )
     .sort();
 }
