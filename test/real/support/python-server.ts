@@ -151,17 +151,14 @@ async function startOnce(options: ServerOptions, directory: string): Promise<Pyt
     child.once('close', () => resolve());
     child.once('error', () => resolve());
   });
-  const state = { ended: false };
-  void ended.then(() => {
-    state.ended = true;
-  });
+  const hasEnded = (): boolean => child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
   const killOnExit = (): void => signal(child, 'SIGKILL');
   process.once('exit', killOnExit);
   const stop = async (): Promise<void> => {
-    if (!state.ended) {
+    if (!hasEnded()) {
       signal(child, 'SIGTERM');
       await Promise.race([ended, sleep(MOST_STOP_MS, undefined, { ref: false })]);
-      if (!state.ended) signal(child, 'SIGKILL');
+      if (!hasEnded()) signal(child, 'SIGKILL');
       await ended;
     }
     process.removeListener('exit', killOnExit);
@@ -169,7 +166,8 @@ async function startOnce(options: ServerOptions, directory: string): Promise<Pyt
 
   const untilMs = Date.now() + MOST_START_MS;
   for (;;) {
-    if (state.ended) {
+    if (hasEnded()) {
+      await ended;
       process.removeListener('exit', killOnExit);
       return text;
     }
