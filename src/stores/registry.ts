@@ -7,6 +7,8 @@ import { guarded } from './guard.ts';
 import { KillSwitch } from './kill-switch.ts';
 import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
+import { phoenixConnectionSchema } from './phoenix/config.ts';
+import { openPhoenix } from './phoenix/store.ts';
 import type { TraceStore } from './port.ts';
 import { respanConnectionSchema } from './respan/config.ts';
 import { openRespan } from './respan/store.ts';
@@ -16,12 +18,14 @@ export const connectionSchema = z.discriminatedUnion('store', [
   langsmithConnectionSchema,
   braintrustConnectionSchema,
   respanConnectionSchema,
+  phoenixConnectionSchema,
 ]);
 
 const OPENERS = {
   langsmith: openLangSmith,
   braintrust: openBraintrust,
   respan: openRespan,
+  phoenix: openPhoenix,
 } as const;
 
 /** A connection after validation, defaults filled. */
