@@ -130,7 +130,7 @@ export interface StoreHarness {
   /** Whether a store keeps such a value as it stands. */
   storable(value: string | number): true | NotPossible;
   /** Whether a call deletes something. */
-  isDelete(call: { readonly method: string; readonly path: string }): boolean;
+  isDelete(call: { readonly method: string; readonly path: string; readonly body: string }): boolean;
   /**
    * What a store says that deletes more than it was asked to: the answer to a delete, changed so that it counts more.
    * Or why its answers count nothing.
