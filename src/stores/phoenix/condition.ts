@@ -6,16 +6,14 @@ import type { Pair } from '../rows.ts';
  * only, escaped by Python's rules.
  */
 
+/** What ends a literal, and control characters and line ends, which break one. */
+const SPECIAL = /[\\']|[\p{Cc}\u2028\u2029]/gu;
+
 function literal(text: string): string {
-  const escaped = [...text].map((char) => {
-    if (char === '\\' || char === "'") return `\\${char}`;
-    const code = char.codePointAt(0) ?? 0;
-    // Control characters and line ends would break the literal.
-    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code === 0x2028 || code === 0x2029
-      ? `\\u${code.toString(16).padStart(4, '0')}`
-      : char;
-  });
-  return `'${escaped.join('')}'`;
+  const escaped = text.replace(SPECIAL, (char) =>
+    char === '\\' || char === "'" ? `\\${char}` : `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  return `'${escaped}'`;
 }
 
 /** `attributes['user']['id']`: with the whole path as one name the server finds nothing, and says nothing. */

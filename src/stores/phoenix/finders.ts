@@ -58,41 +58,12 @@ async function byAttribute(parts: FinderParts, query: FindQuery): Promise<Read> 
     }
   }
   const [byFilter, byContainment] = parted(query.controls);
-  for (const { asked, filters } of patterns(byFilter)) {
-    const [first] = asked;
-    if (first === undefined) continue;
-    const rows = await spans.byRest(tally, first.projectId, filters);
-    const runs = new Set(asked.map(({ runId }) => runId));
-    if (rows.some(({ runId }) => !runs.has(runId))) {
-      throw api.broken(
-        tally,
-        `GET ${SPANS_PATH}`,
-        'spans came back that were not asked for: the store ignored a filter',
-      );
-    }
-    union.add({ rows: [], seen: seenIn(rows, asked) }, asked);
-  }
+  await patterns(parts, tally, byFilter, union);
   const others = pairs.filter(({ text }) => !PLAIN.test(text));
   if (others.length > 0 || byContainment.length > 0) {
     await conditions(parts, tally, query, others, byContainment, 'containment', union);
   }
-  // A pattern stands for the others of its sort: where it was not seen, they were not either.
-  const seen = union.found.seen;
-  const blind = new Set(
-    leads(byFilter)
-      .filter((lead) => !seen.has(lead))
-      .map(sortOf),
-  );
-  const reading = readOf(tally, query, union);
-  if (blind.size === 0) return reading;
-  const controlsSeen = query.controls.map(
-    (control) => seen.has(control) && !(byFilter.includes(control) && blind.has(sortOf(control))),
-  );
-  return {
-    ...reading,
-    controlsSeen,
-    report: { ...reading.report, controlsSeen: controlsSeen.filter(Boolean).length },
-  };
+  return readOf(tally, query, union);
 }
 
 /** One value as JSON: as text and, where it is an integer's spelling, as a number. */
@@ -112,41 +83,51 @@ function sortOf({ value: { key, text, numeric } }: Control): string {
   return JSON.stringify([key, kind]);
 }
 
-/** The first of each sort. */
-function leads(controls: readonly Control[]): readonly Control[] {
-  const bySort = new Map<string, Control>();
-  for (const control of controls) if (!bySort.has(sortOf(control))) bySort.set(sortOf(control), control);
-  return [...bySort.values()];
-}
-
-interface Pattern {
-  readonly asked: readonly Control[];
-  readonly filters: readonly (readonly [string, string])[];
-}
-
 /**
- * Filters of REST all have to fit, so that a control can't ride with the question. One of each sort is looked for by its
- * own value, with the same filter; the rest of a project by their ids, in one call.
+ * Looks for the controls of the attribute filter. Its filters all have to fit, so that a control can't ride with the
+ * question: of each sort one is looked for by its own value, the next if that is gone, and stands for the others, which
+ * are looked for by their ids, those of a project in one call. Where none of a sort is found by value, none of it counts.
  */
-function patterns(controls: readonly Control[]): readonly Pattern[] {
-  const first = leads(controls);
-  const led = first.map((control): Pattern => ({
-    asked: [control],
-    filters: [
-      ['attribute', `${control.value.key}:${formsOf(control.value.text, control.value.numeric)[0] ?? ''}`],
-      ['span_id', control.runId],
-    ],
-  }));
+async function patterns(
+  { api, spans }: FinderParts,
+  tally: Tally,
+  controls: readonly Control[],
+  union: Union,
+): Promise<void> {
+  const ask = async (
+    projectId: string,
+    asked: readonly Control[],
+    more: readonly (readonly [string, string])[],
+  ): Promise<ReadonlySet<Control>> => {
+    const ids = asked.map(({ runId }) => ['span_id', runId] as const);
+    const rows = await spans.byRest(tally, projectId, [...more, ...ids]);
+    const runs = new Set(asked.map(({ runId }) => runId));
+    if (rows.some(({ runId }) => !runs.has(runId))) {
+      const advice = 'spans came back that were not asked for: the store ignored a filter';
+      throw api.broken(tally, `GET ${SPANS_PATH}`, advice);
+    }
+    return seenIn(rows, asked);
+  };
+  const bySort = new Map<string, Control[]>();
+  for (const control of controls) bySort.set(sortOf(control), [...(bySort.get(sortOf(control)) ?? []), control]);
   const byProject = new Map<string, Control[]>();
-  for (const control of controls) {
-    if (first.includes(control)) continue;
-    byProject.set(control.projectId, [...(byProject.get(control.projectId) ?? []), control]);
+  for (const sort of bySort.values()) {
+    let shown = false;
+    for (const control of sort) {
+      if (shown) {
+        byProject.set(control.projectId, [...(byProject.get(control.projectId) ?? []), control]);
+        continue;
+      }
+      const { key, text, numeric } = control.value;
+      const filter = ['attribute', `${key}:${formsOf(text, numeric)[0] ?? ''}`] as const;
+      const seen = await ask(control.projectId, [control], [filter]);
+      shown = seen.has(control);
+      union.add({ rows: [], seen }, [control]);
+    }
   }
-  const rest = [...byProject.values()].map((asked): Pattern => ({
-    asked,
-    filters: asked.map(({ runId }) => ['span_id', runId] as const),
-  }));
-  return [...led, ...rest];
+  for (const [projectId, asked] of byProject) {
+    union.add({ rows: [], seen: await ask(projectId, asked, []) }, asked);
+  }
 }
 
 /** Asks by conditions of GraphQL, in as few calls as hold all projects. */

@@ -204,7 +204,7 @@ function blinded(json: unknown): unknown {
       : json;
   }
   if (typeof data !== 'object' || data === null) return json;
-  const emptied = Object.entries(data).map(([name, value]) => {
+  const emptied = Object.entries(data as Record<string, unknown>).map(([name, value]): [string, unknown] => {
     if (/^[ts]\d+$/.test(name)) return [name, null];
     if (typeof value !== 'object' || value === null || !('spans' in value)) return [name, value];
     return [name, { ...value, spans: { edges: [], pageInfo: { hasNextPage: false, endCursor: null } } }];

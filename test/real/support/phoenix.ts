@@ -124,13 +124,15 @@ export class Phoenix {
   /** Waits until accepted spans are in the database. */
   async written(spans: readonly SpanToWrite[]): Promise<void> {
     const ids = JSON.stringify(spans.map(({ spanId }) => spanId));
-    for (const untilMs = Date.now() + MOST_QUEUED_MS; ; await sleep(20)) {
+    const untilMs = Date.now() + MOST_QUEUED_MS;
+    for (;;) {
       const [row] = this.query<{ count: number }>(
         'select count(*) as count from spans where span_id in (select value from json_each(?))',
         ids,
       );
       if (row?.count === spans.length) return;
       if (Date.now() > untilMs) throw new Error(`${row?.count} of ${spans.length} spans were written in ten minutes`);
+      await sleep(20);
     }
   }
 
