@@ -158,14 +158,14 @@ function spansOf(
   });
 }
 
-interface Passing {
+export interface Passing {
   readonly blind: boolean;
   readonly filterIgnored: boolean;
   readonly dropsDeletes: boolean;
 }
 
 /** The way to the server: its clock is ours, and it has the habits that a case asks for. */
-function passing(clock: ClockSetting, habits: Passing): typeof fetch {
+export function passing(clock: ClockSetting, habits: Passing): typeof fetch {
   return async (input, init) => {
     const url = new URL(typeof input === 'string' ? input : input instanceof URL ? input.href : input.url);
     const body = typeof init?.body === 'string' ? init.body : '';
