@@ -138,5 +138,7 @@ export interface StoreHarness {
   readonly overcount: ((answer: unknown) => unknown) | NotPossible;
   /** Virtual start and speed of whole erasures, so that a settle time passes in about half a second. */
   readonly erasure: { readonly startMs: number; readonly speed: number };
+  /** Longest that one case may take, milliseconds. Default: two minutes; a real server writes more slowly than ours. */
+  readonly mostMs?: number;
   start(clock: ClockSetting): Promise<StoreServer>;
 }

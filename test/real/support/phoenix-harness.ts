@@ -50,6 +50,7 @@ export const phoenix: StoreHarness = {
   isDelete,
   overcount: { because: 'answers to deletes count nothing' },
   erasure: { startMs: Date.UTC(2026, 10, 25, 12), speed: 60 },
+  mostMs: 600_000,
   async start(clock) {
     shared ??= Phoenix.start();
     const server = await shared;
