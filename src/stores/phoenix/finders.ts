@@ -77,10 +77,10 @@ function parted(controls: readonly Control[]): readonly [readonly Control[], rea
   return [controls.filter(plain), controls.filter((control) => !plain(control))];
 }
 
-/** Controls that the filter treats alike: same attribute, same class of value. */
-function sortOf({ value: { key, text, numeric } }: Control): string {
+/** Controls that stand for the same shape of call (P6): same project, attribute and class of value. */
+function sortOf({ projectId, value: { key, text, numeric } }: Control): string {
   const kind = numeric ? 'number' : CANONICAL_INTEGER.test(text) ? 'digits' : /["'\\]/.test(text) ? 'quoted' : 'plain';
-  return JSON.stringify([key, kind]);
+  return JSON.stringify([projectId, key, kind]);
 }
 
 /**
