@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Tally } from '../api.ts';
 import type { Control, Located, LocateQuery, LookupQuery, LookupRoute, Read, Row } from '../port.ts';
-import { seenIn, Union, unique } from '../rows.ts';
+import { keyOf, seenIn, Union, unique } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE, MOST_ALIASES } from './api.ts';
 import type { GraphTrace } from './schemas.ts';
@@ -138,7 +138,7 @@ async function byTraceIds(
       open = next;
     }
     for (const [traceId, hangs] of hanging) attached.note(traceId, hangs);
-    for (const row of shown) if (asked.has(row.traceId)) found.set(`${row.projectId} ${row.runId}`, row);
+    for (const row of shown) if (asked.has(row.traceId)) found.set(keyOf(row), row);
     union.add({ rows: [], seen: seenIn(shown, here) }, here);
   }
   tally.rows += found.size;

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Tally } from '../api.ts';
 import type { Row } from '../port.ts';
+import { keyOf } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE } from './api.ts';
 import type { Owners } from './schemas.ts';
@@ -67,7 +68,7 @@ export class Spans {
         if (read.length > most) throw new Overflow(read);
         return { rows, next: page.next_cursor };
       },
-      ({ runId }) => runId,
+      keyOf,
     );
   }
 
@@ -88,7 +89,7 @@ export class Spans {
       const next: typeof open = [];
       const asked = await this.page(tally, open, { condition, first: this.pageSize }, projectSpansSchema);
       for (const [index, { rows, after }] of asked.entries()) {
-        for (const row of rows) found.set(row.runId, row);
+        for (const row of rows) found.set(keyOf(row), row);
         if (found.size > most) throw new Overflow([...found.values()]);
         const before = open[index];
         if (after === null || before === undefined) continue;
