@@ -11,8 +11,12 @@ export interface PhoenixWorldOptions {
   /** Projects that the connection sees. Default: every one of the server. */
   readonly projects?: readonly string[];
   readonly accept?: readonly string[];
-  /** Takes every call as it left. */
-  readonly onCall?: (call: { readonly method: string; readonly path: string; readonly body: string }) => void;
+  /** Awaited before each call. */
+  readonly onCall?: (call: {
+    readonly method: string;
+    readonly path: string;
+    readonly body: string;
+  }) => void | Promise<void>;
 }
 
 /**
@@ -34,10 +38,10 @@ export function phoenixWorld(title: string, server: Phoenix, options: PhoenixWor
         settle: '1 min',
         ...(options.projects === undefined ? {} : { projects: options.projects }),
       });
-      const fetchCounted: typeof fetch = (input, init) => {
+      const fetchCounted: typeof fetch = async (input, init) => {
         const url = new URL(input instanceof Request ? input.url : input);
         const body = typeof init?.body === 'string' ? init.body : '';
-        options.onCall?.({ method: init?.method ?? 'GET', path: url.pathname, body });
+        await options.onCall?.({ method: init?.method ?? 'GET', path: url.pathname, body });
         return inner(input, init);
       };
       const store = openStore(PHOENIX_CONNECTION, config, { clock, fetch: fetchCounted });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
@@ -13,6 +13,8 @@ export const PHOENIX_PACKAGES = ['arize-phoenix==20.26.1'] as const;
 
 const LAUNCHER = fileURLToPath(new URL('../python/phoenix_loopback.py', import.meta.url));
 const WRITER = fileURLToPath(new URL('../python/write_spans.py', import.meta.url));
+/** The launcher looks for it. */
+const HOLD = 'hold-queue';
 /** Longest wait for spans that were accepted, milliseconds: the server writes them from a queue. */
 const MOST_QUEUED_MS = 600_000;
 
@@ -134,6 +136,15 @@ export class Phoenix {
       if (Date.now() > untilMs) throw new Error(`${row?.count} of ${spans.length} spans were written in ten minutes`);
       await sleep(20);
     }
+  }
+
+  /** Keeps accepted spans in the server's queue, as under load, until `release`. */
+  async hold(): Promise<void> {
+    await writeFile(join(this.directory, HOLD), '');
+  }
+
+  async release(): Promise<void> {
+    await rm(join(this.directory, HOLD), { force: true });
   }
 
   /** Reads the database file itself, past the server. */
