@@ -9,6 +9,8 @@ import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
 import { mlflowConnectionSchema } from './mlflow/config.ts';
 import { openMlflow } from './mlflow/store.ts';
+import { phoenixConnectionSchema } from './phoenix/config.ts';
+import { openPhoenix } from './phoenix/store.ts';
 import type { TraceStore } from './port.ts';
 import { respanConnectionSchema } from './respan/config.ts';
 import { openRespan } from './respan/store.ts';
@@ -19,6 +21,7 @@ export const connectionSchema = z.discriminatedUnion('store', [
   braintrustConnectionSchema,
   respanConnectionSchema,
   mlflowConnectionSchema,
+  phoenixConnectionSchema,
 ]);
 
 const OPENERS = {
@@ -26,6 +29,7 @@ const OPENERS = {
   braintrust: openBraintrust,
   respan: openRespan,
   mlflow: openMlflow,
+  phoenix: openPhoenix,
 } as const;
 
 /** A connection after validation, defaults filled. */

@@ -132,7 +132,7 @@ export interface StoreHarness {
   /** Whether a store keeps such a value as it stands. */
   storable(value: string | number): true | NotPossible;
   /** Whether a call deletes something. */
-  isDelete(call: { readonly method: string; readonly path: string }): boolean;
+  isDelete(call: { readonly method: string; readonly path: string; readonly body: string }): boolean;
   /**
    * What a store says that deletes more than it was asked to: the answer to a delete, changed so that it counts more.
    * Or why its answers count nothing.
@@ -140,5 +140,7 @@ export interface StoreHarness {
   readonly overcount: ((answer: unknown) => unknown) | NotPossible;
   /** Virtual start and speed of whole erasures, so that a settle time passes in about half a second. */
   readonly erasure: { readonly startMs: number; readonly speed: number };
+  /** Longest that one case may take, milliseconds. Default: two minutes; a real server writes more slowly than ours. */
+  readonly mostMs?: number;
   start(clock: ClockSetting): Promise<StoreServer>;
 }
