@@ -36,12 +36,12 @@ function adviceFor({ status, route }: HttpAnswer): string | undefined {
   if (status === 403)
     return 'the account lacks the right for this, or the server refuses the host name it was called by (--allowed-hosts); Lethe needs an administrator';
   if (status === 404 || status === 410 || status === 501)
-    return 'the route is not there: check baseUrl; Lethe needs MLflow 3.10 or newer, with its tracking and artifact routes';
+    return 'the route is not there: check baseUrl; Lethe is tested with MLflow 3.17, and needs its tracking and artifact routes';
   if (status === 413 || status === 414) return 'the request is larger than this server or a proxy before it takes';
   if (status === 429)
     return 'the server asks for patience; lower callsPerMinute if this is frequent. Goes on by itself';
   if (status >= 500) return 'the server has trouble; look at its log. Goes on by itself';
   if (status === 400 && route.endsWith('/traces/search'))
-    return 'the server refused the search: it needs MLflow 3.10 or newer, and a database that knows regular expressions (SQLite, PostgreSQL or MySQL)';
+    return 'the server refused the search: Lethe is tested with MLflow 3.17, and needs a database with regular expressions (SQLite, PostgreSQL or MySQL; not SQL Server)';
   return 'the server refused the request as it stands; look for a newer release';
 }

@@ -2,6 +2,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { virtualNow, type Clock } from '../../../src/erasure/clock.ts';
 
+/** Headers that belong to one connection, and what says how its body was written. */
+const OF_THE_CONNECTION = new Set(['host', 'connection', 'content-length', 'content-encoding', 'transfer-encoding']);
+
 /** Stands before a real server and moves the `Date` of its answers to a virtual clock; everything else passes as it is. */
 export class ClockProxy {
   private readonly server: Server;
@@ -33,9 +36,10 @@ async function pass(target: string, clock: Clock, request: IncomingMessage, resp
   for await (const part of request) parts.push(part as Buffer);
   const body = Buffer.concat(parts);
   const headers = Object.fromEntries(
-    Object.entries(request.headers).filter((pair): pair is [string, string] => typeof pair[1] === 'string'),
+    Object.entries(request.headers).filter(
+      (pair): pair is [string, string] => typeof pair[1] === 'string' && !OF_THE_CONNECTION.has(pair[0]),
+    ),
   );
-  for (const name of ['host', 'connection', 'content-length']) delete headers[name];
   const answer = await fetch(target + (request.url ?? '/'), {
     method: request.method ?? 'GET',
     redirect: 'manual',
@@ -43,7 +47,6 @@ async function pass(target: string, clock: Clock, request: IncomingMessage, resp
     ...(body.length === 0 ? {} : { body }),
   });
   const bytes = Buffer.from(await answer.arrayBuffer());
-  const more = Object.fromEntries(answer.headers);
-  for (const name of ['content-encoding', 'content-length', 'transfer-encoding', 'connection']) delete more[name];
+  const more = Object.fromEntries([...answer.headers].filter(([name]) => !OF_THE_CONNECTION.has(name)));
   response.writeHead(answer.status, { ...more, date: new Date(virtualNow(clock)).toUTCString() }).end(bytes);
 }
