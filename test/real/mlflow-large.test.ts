@@ -31,6 +31,7 @@ test('P13: 200 traces among 20,000 go with few calls, and the 19,800 stay', asyn
   const startedFilling = performance.now();
   await fill(experimentId);
   const filledMs = performance.now() - startedFilling;
+  server.analyze();
   const { world, wire } = await startMlflowWorld('mlflow-large', server, { experiments: [experimentId] });
   try {
     const started = performance.now();
