@@ -73,6 +73,12 @@ export const mlflowConnectionSchema = z
     /** Calls that Lethe may make a minute; the open-source server has no limit of its own. */
     callsPerMinute: z.int().min(10).max(60_000).default(1200),
     dailyCalls: dailyCallsSchema,
+    /**
+     * Searches the text of the spans too, which alone finds the second person of a trace. On SQLite it needs statistics
+     * (`ANALYZE`) from some thousand traces on. Without it, people of whom no trace metadata or tag tells count as not
+     * examined, and keys that only spans have are not searched.
+     */
+    spanSearch: z.boolean().default(true),
     /** Traces per page of a search. The server takes at most 500. */
     pageSize: z.int().min(10).max(500).default(500),
     /** Copies to look for. One that is left out counts as not examined. */

@@ -63,7 +63,7 @@ export async function findControls(
     }
     return complete;
   };
-  for (const key of keys) {
+  for (const key of config.spanSearch ? keys : keys.filter((one) => placeOf(one).place !== 'attributes')) {
     for (const some of chunks(everyId, MOST_EXPERIMENTS)) {
       if (await ask(key, some, 1)) continue;
       const open = some.filter((id) => pool.uncovered(id).includes(key)).slice(0, MOST_PAGES);

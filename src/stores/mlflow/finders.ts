@@ -42,7 +42,11 @@ export function findersOf(parts: FinderParts): readonly Finder[] {
       searches: (key) => placeOf(key).place !== 'attributes',
       find: (query) => new Find(parts, query).byExpression(),
     },
-    { name: 'metadata and spans by LIKE', find: (query) => new Find(parts, query).byLike() },
+    {
+      name: 'metadata and spans by LIKE',
+      searches: (key) => parts.config.spanSearch || placeOf(key).place !== 'attributes',
+      find: (query) => new Find(parts, query).byLike(),
+    },
   ];
 }
 
@@ -105,7 +109,7 @@ class Find {
           this.#assertFound(infos, key, question);
           this.#take(infos);
         }
-        const attribute = attributeOf(key);
+        const attribute = this.#parts.config.spanSearch ? attributeOf(key) : null;
         for (const question of attribute === null ? [] : questionsOf(attribute, text)) {
           await this.#takeBySpans(await this.#ask(ids, question.filter), key, question);
         }
@@ -132,7 +136,7 @@ class Find {
       const rows = infos.map((info) => this.#parts.shape.rowOf(info));
       this.#miss(controls, seenIn(rows, controls));
     }
-    const attribute = attributeOf(key);
+    const attribute = this.#parts.config.spanSearch ? attributeOf(key) : null;
     const inSpans = controls.filter((control) => !isOfTrace(control) || this.#parts.inSpans.has(keyOf(control)));
     if (attribute !== null && inSpans.length > 0) await ask(attributeLike(attribute, text, numeric), inSpans);
   }

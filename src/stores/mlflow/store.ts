@@ -32,6 +32,7 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   const traces = new Traces(api, experiments, shape);
   const inSpans = new Set<string>();
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
+  if (!config.spanSearch) left.add('unindexed-people');
   const copyParts = { api, experiments, traces, killSwitch, records: config.copies.includes('dataset-records') };
 
   return {

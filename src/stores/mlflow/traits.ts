@@ -31,6 +31,12 @@ const COPY_MAP = [
     goesWithTrace: false,
   },
   {
+    kind: 'unindexed-people',
+    text: 'Traces in which the person is named in a span and not indexed by the server: the second person of a trace',
+    examined: true,
+    goesWithTrace: false,
+  },
+  {
     kind: 'run-data',
     text: 'What runs hold: parameters, metrics, logged tables and models, and the links from runs to traces, which keep the trace ids',
     examined: false,
@@ -58,7 +64,7 @@ const LIMITS: readonly string[] = [
   'SQLite keeps deleted text in free pages unless it was built with secure_delete: run VACUUM, and let backups expire.',
 ];
 
-/** @param left names of the copies that the config leaves out. */
+/** @param left names of the copies, and of the search of spans, that the config leaves out. */
 export function traitsOf(rhythm: Rhythm, pageSize: number, left: ReadonlySet<string>): StoreTraits {
   return {
     store: 'mlflow',
