@@ -8,7 +8,8 @@ export default {
       { jsc: { parser: { syntax: 'typescript' }, target: 'es2023' }, module: { type: 'es6' }, sourceMaps: 'inline' },
     ],
   },
-  testMatch: ['<rootDir>/test/**/*.test.ts'],
+  // Tests against real servers install them first: `npm run test:real`.
+  testMatch: ['<rootDir>/test/**/*.test.ts', '!<rootDir>/test/real/**'],
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   maxWorkers: 2,

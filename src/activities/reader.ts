@@ -314,7 +314,8 @@ export class Reader {
 
   owner(rows: readonly Row[]): Owner {
     const values = rows.flatMap(({ persons }) => persons);
-    return ownerOf(values, this.variants, this.deps.store.traits.cutLength);
+    const { cutLength, cutBy } = this.deps.store.traits;
+    return ownerOf(values, this.variants, cutLength, cutBy);
   }
 
   /** Traces among the rows of a search that carry the subject's exact value (P15). */

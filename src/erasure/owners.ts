@@ -54,8 +54,14 @@ export type Owner =
  * people.
  *
  * @param cutLength length at which the store cuts values, or null: a value of that length may be anybody's.
+ * @param cutBy whether a longer value is as uncertain, or whole because only some writers cut.
  */
-export function ownerOf(values: readonly Value[], variants: SubjectVariants, cutLength: number | null): Owner {
+export function ownerOf(
+  values: readonly Value[],
+  variants: SubjectVariants,
+  cutLength: number | null,
+  cutBy: 'store' | 'writer' = 'store',
+): Owner {
   let subject = false;
   let others = false;
   let unclear = false;
@@ -68,11 +74,19 @@ export function ownerOf(values: readonly Value[], variants: SubjectVariants, cut
       const seen = unnamed.get(kind);
       if (seen !== undefined && seen !== text) others = true;
       unnamed.set(kind, text);
-    } else if (cutLength !== null && text.length >= cutLength) unclear = true;
+    } else if (mayBeCut(text, cutLength, cutBy)) unclear = true;
     else if (of.has(text)) subject = true;
     else others = true;
   }
   if (unclear) return 'mixed';
   if (subject) return others ? 'mixed' : 'subject';
   return others || unnamed.size > 0 ? 'others' : 'nobody';
+}
+
+/** Writers that cut count characters as people do, not in halves of those beyond the first 65,536. */
+function mayBeCut(text: string, cutLength: number | null, cutBy: 'store' | 'writer'): boolean {
+  if (cutLength === null) return false;
+  return cutBy === 'store'
+    ? text.length >= cutLength
+    : text.length === cutLength || Array.from(text).length === cutLength;
 }

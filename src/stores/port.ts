@@ -372,6 +372,11 @@ export interface StoreTraits {
   readonly readLagMs: number;
   /** Length at which the store cuts metadata values, or null: a match of that length is ambiguous (P15). */
   readonly cutLength: number | null;
+  /**
+   * Who cuts. `store`: everything, so that nothing of that length or more is certain. `writer`: some clients do, before they
+   * send, so that only a value of exactly that length is. Default: `store`.
+   */
+  readonly cutBy?: 'store' | 'writer';
   /** What a success answer to a delete does not prove, for the record and `doctor`. */
   readonly acceptanceProvesNot: string;
   /** What no call of this API can show, for the record. */

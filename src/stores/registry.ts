@@ -7,6 +7,10 @@ import { guarded } from './guard.ts';
 import { KillSwitch } from './kill-switch.ts';
 import { langsmithConnectionSchema } from './langsmith/config.ts';
 import { openLangSmith } from './langsmith/store.ts';
+import { mlflowConnectionSchema } from './mlflow/config.ts';
+import { openMlflow } from './mlflow/store.ts';
+import { phoenixConnectionSchema } from './phoenix/config.ts';
+import { openPhoenix } from './phoenix/store.ts';
 import type { TraceStore } from './port.ts';
 import { respanConnectionSchema } from './respan/config.ts';
 import { openRespan } from './respan/store.ts';
@@ -16,12 +20,16 @@ export const connectionSchema = z.discriminatedUnion('store', [
   langsmithConnectionSchema,
   braintrustConnectionSchema,
   respanConnectionSchema,
+  mlflowConnectionSchema,
+  phoenixConnectionSchema,
 ]);
 
 const OPENERS = {
   langsmith: openLangSmith,
   braintrust: openBraintrust,
   respan: openRespan,
+  mlflow: openMlflow,
+  phoenix: openPhoenix,
 } as const;
 
 /** A connection after validation, defaults filled. */

@@ -125,6 +125,8 @@ export interface StoreHarness {
    * whose root carries the value: the others have to make up for it. Default: none.
    */
   readonly aggregates?: readonly string[];
+  /** Names of finders that show one row for a trace, whichever of its rows carries the value. Default: none. */
+  readonly perTrace?: readonly string[];
   /** Whether a delete is answered with a body that tells something, so that a web page instead of it can be told. */
   readonly deletesAnswer: true | NotPossible;
   /** So long, virtual milliseconds, a 401 may be a passing one of the store's own, and counts as no answer. Default: 0. */
@@ -132,7 +134,7 @@ export interface StoreHarness {
   /** Whether a store keeps such a value as it stands. */
   storable(value: string | number): true | NotPossible;
   /** Whether a call deletes something. */
-  isDelete(call: { readonly method: string; readonly path: string }): boolean;
+  isDelete(call: { readonly method: string; readonly path: string; readonly body: string }): boolean;
   /**
    * What a store says that deletes more than it was asked to: the answer to a delete, changed so that it counts more.
    * Or why its answers count nothing.
@@ -140,5 +142,7 @@ export interface StoreHarness {
   readonly overcount: ((answer: unknown) => unknown) | NotPossible;
   /** Virtual start and speed of whole erasures, so that a settle time passes in about half a second. */
   readonly erasure: { readonly startMs: number; readonly speed: number };
+  /** Longest that one case may take, milliseconds. Default: two minutes; a real server writes more slowly than ours. */
+  readonly mostMs?: number;
   start(clock: ClockSetting): Promise<StoreServer>;
 }

@@ -43,7 +43,7 @@ export function conformance(harness: StoreHarness): void {
               await scene.close();
             }
           }),
-        MOST_MS,
+        harness.mostMs ?? MOST_MS,
       );
     }
   });
@@ -51,7 +51,7 @@ export function conformance(harness: StoreHarness): void {
   // Side by side: most of their time they wait for the store.
   describe(`${harness.name} in whole erasures`, () => {
     for (const one of ERASURE_CASES) {
-      test.concurrent(one.name, () => noted(one.name, () => perform(harness, one)), MOST_MS);
+      test.concurrent(one.name, () => noted(one.name, () => perform(harness, one)), harness.mostMs ?? MOST_MS);
     }
   });
 

@@ -76,6 +76,13 @@ export const FAULTS = {
   }),
 } as const;
 
+/** By what a harness tells a delete. */
+interface Told {
+  readonly method: string;
+  readonly path: string;
+  readonly body: string;
+}
+
 /** The way from a connector to its store: counts every call, and lets faults happen on it. */
 export class Wire {
   readonly calls: WireCall[] = [];
@@ -90,15 +97,11 @@ export class Wire {
   beforeCall: ((call: WireCall) => Promise<void>) | null = null;
   readonly #inner: typeof fetch;
   readonly #clock: Clock;
-  readonly #isDelete: (call: { readonly method: string; readonly path: string }) => boolean;
+  readonly #isDelete: (call: Told) => boolean;
   #fault: Fault | null = null;
   #struck = 0;
 
-  constructor(
-    inner: typeof fetch,
-    clock: Clock,
-    isDelete: (call: { readonly method: string; readonly path: string }) => boolean,
-  ) {
+  constructor(inner: typeof fetch, clock: Clock, isDelete: (call: Told) => boolean) {
     this.#inner = inner;
     this.#clock = clock;
     this.#isDelete = isDelete;
@@ -121,7 +124,8 @@ export class Wire {
     const url = new URL(typeof input === 'string' ? input : input instanceof URL ? input.href : input.url);
     const method = init?.method ?? 'GET';
     const path = url.pathname;
-    const call = { method, path, isDelete: this.#isDelete({ method, path }), atMs: virtualNow(this.#clock) };
+    const body = typeof init?.body === 'string' ? init.body : '';
+    const call = { method, path, isDelete: this.#isDelete({ method, path, body }), atMs: virtualNow(this.#clock) };
     this.calls.push(call);
     await this.beforeCall?.(call);
     const fault = this.#strikes(call);
