@@ -30,7 +30,7 @@ async function asAdmin(path: string, body: unknown): Promise<{ readonly status: 
     headers: { authorization: `Bearer ${ADMIN}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
-  return { status: answer.status, json: (await answer.json()) };
+  return { status: answer.status, json: await answer.json() };
 }
 
 function open(apiKey?: string) {
