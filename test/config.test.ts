@@ -74,7 +74,10 @@ describe('loadConfig', () => {
     const threadsOf = (threads: string) =>
       load(`identifiers: [user_id]\n${CONNECTION}`.replace('store: langsmith,', `store: langsmith, ${threads}`))
         .connections;
-    const of = (threads: string) => Object.values(threadsOf(threads))[0]?.threads;
+    const of = (threads: string) => {
+      const [connection] = Object.values(threadsOf(threads));
+      return connection?.store === 'langsmith' ? connection.threads : undefined;
+    };
     expect(of('')).toEqual(['metadata.session_id', 'metadata.conversation_id', 'metadata.thread_id']);
     expect(of('threads: [],')).toEqual([]);
     expect(of('threads: [metadata.chat],')).toEqual(['metadata.chat']);

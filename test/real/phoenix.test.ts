@@ -252,6 +252,16 @@ describe('a real Phoenix', () => {
         span_ids: [span?.spanId],
       });
       expect(made.status).toBe(200);
+      // Deleted already, so it seems: older versions of the dataset keep its text.
+      const { dataset_id: dataset } = (made.json as { data: { dataset_id: string } }).data;
+      const listed = await server.call('GET', `/v1/datasets/${dataset}/examples`);
+      const { examples } = (listed.json as { data: { examples: { id: string }[] } }).data;
+      const dropped = await server.call('POST', '/graphql', {
+        query:
+          'mutation Drop($ids: [ID!]!) { deleteDatasetExamples(input: { exampleIds: $ids }) { dataset { exampleCount } } }',
+        variables: { ids: examples.map(({ id }) => id) },
+      });
+      expect(dropped.json).toEqual({ data: { deleteDatasetExamples: { dataset: { exampleCount: 0 } } } });
       world = await phoenixWorld('phoenix-sessions', server, { projects: [project], accept: PHOENIX_ACCEPT });
       const end = await world.eraseToEnd(person('u_42'));
       expect(end.status).toBe('verified-with-exceptions');
@@ -264,6 +274,9 @@ describe('a real Phoenix', () => {
           'of two',
         ),
       ).toEqual([{ id: 'of two' }]);
+      expect(
+        server.query("select 1 as kept from dataset_example_revisions where json(input) like '%copied text%'"),
+      ).toEqual([{ kept: 1 }]);
       expect(rowsOf(kept)).toEqual(before);
     },
     TEST_MS,
@@ -367,8 +380,30 @@ describe('a real Phoenix', () => {
   test(
     'P9: traces of experiments are found in projects that the list leaves out, and the outputs of runs told as copies',
     async () => {
-      const name = `Experiment-${newTraceId().slice(0, 24)}`;
-      await write({ project: name, user: 'u_exp' });
+      const uploaded = await server.call('POST', '/v1/datasets/upload?sync=true', {
+        action: 'create',
+        name: 'tried',
+        inputs: [{ question: 'of nobody' }],
+        outputs: [{}],
+        metadata: [{}],
+      });
+      const { dataset_id: dataset } = (uploaded.json as { data: { dataset_id: string } }).data;
+      const listed = await server.call('GET', `/v1/datasets/${dataset}/examples`);
+      const [example] = (listed.json as { data: { examples: { id: string }[] } }).data.examples;
+      const made = await server.call('POST', `/v1/datasets/${dataset}/experiments`, {});
+      const { id: experiment, project_name: name } = (made.json as { data: { id: string; project_name: string } }).data;
+      const [mine] = await write({ project: name, user: 'u_exp' });
+      const ran = await server.call('POST', `/v1/experiments/${experiment}/runs`, {
+        dataset_example_id: example?.id,
+        trace_id: mine?.[0]?.traceId,
+        output: 'text of the run',
+        repetition_number: 1,
+        start_time: '2026-11-20T00:00:00Z',
+        end_time: '2026-11-20T00:00:01Z',
+      });
+      expect(ran.status).toBe(200);
+      const { json: plain } = await server.call('GET', '/v1/projects?limit=1000');
+      expect((plain as { data: { name: string }[] }).data.map((project) => project.name)).not.toContain(name);
       const kept = (await others(name, 'other-1')).flat();
       const before = rowsOf(kept);
       const store = openDirectly();
@@ -383,6 +418,9 @@ describe('a real Phoenix', () => {
           .sort(),
       ).toEqual(kept.map(({ spanId }) => spanId).sort());
       expect(rowsOf(kept)).toEqual(before);
+      expect(server.query("select 1 as kept from experiment_runs where json(output) like '%text of the run%'")).toEqual(
+        [{ kept: 1 }],
+      );
     },
     TEST_MS,
   );

@@ -154,8 +154,8 @@ class Find {
     for (const info of infos) {
       const row = this.#parts.shape.rowOf(info);
       const persons = [...row.persons, ...this.#cutOf(row.persons)];
-      if (index.of(persons).length > 0)
-        this.#add({ ...row, persons: persons.filter((one) => index.of([one]).length > 0) });
+      if (index.of({ persons }).length > 0)
+        this.#add({ ...row, persons: persons.filter((one) => index.of({ persons: [one] }).length > 0) });
     }
   }
 
@@ -163,7 +163,7 @@ class Find {
   async #takeBySpans(infos: readonly Info[], key: string, question: Question): Promise<void> {
     const { shape, traces } = this.#parts;
     const index = new PairIndex([this.#pairs]);
-    const told = infos.filter((info) => index.of(shape.ofInfo(info)).length > 0);
+    const told = infos.filter((info) => index.of({ persons: shape.ofInfo(info) }).length > 0);
     this.#take(told);
     const whole = await traces.wholes(
       this.#tally,
@@ -174,8 +174,8 @@ class Find {
       const values = persons.filter((one) => one.key === key);
       // A value inside a list or an object passes the search in another form.
       if (!values.some((one) => one.nested === true || question.finds(one.text))) throw this.#ignored();
-      if (index.of(persons).length > 0) {
-        this.#add({ ...shape.rowOf(info), persons: persons.filter((one) => index.of([one]).length > 0) });
+      if (index.of({ persons }).length > 0) {
+        this.#add({ ...shape.rowOf(info), persons: persons.filter((one) => index.of({ persons: [one] }).length > 0) });
       }
     }
   }

@@ -61,8 +61,6 @@ export const phoenixConnectionSchema = z
     context.addIssue({ code: 'custom', path: ['settle'], message });
   });
 
-/** A Phoenix connection as written in the config. */
-export type PhoenixConnectionInput = z.input<typeof phoenixConnectionSchema>;
 /** A Phoenix connection with its defaults filled. */
 export type PhoenixConnection = z.output<typeof phoenixConnectionSchema>;
 

@@ -202,7 +202,7 @@ function checked(
   const runs = new Set(here.map(({ projectId, runId }) => `${projectId} ${runId}`));
   const theirs: Row[] = [];
   for (const row of rows) {
-    const resembling = index.of(row.persons).length > 0;
+    const resembling = index.of(row).length > 0;
     if (resembling) {
       theirs.push(row);
       continue;

@@ -31,7 +31,6 @@ const pageInfo = z.object({ hasNextPage: z.boolean(), endCursor: z.string().null
 
 /** A span with its attributes as JSON text, nested. */
 const span = z.object({ spanId: text, startTime: z.string().nullish(), attributes: z.string() });
-export type GraphSpan = z.output<typeof span>;
 
 /** One project of a search. */
 export const projectSpansSchema = z.object({

@@ -71,7 +71,7 @@ const LIMITS: readonly string[] = [
   'Spans wait in the server’s memory before they are written, and no call tells how many: one that was queued, or that a client sends late, brings a deleted trace back. Reads after the settle time look for it by trace id in every project; what comes later than the last read is not seen.',
   'A trace that comes back in another project without an identifier is shown as kept, not deleted: nothing in it says whose it is.',
   'The attribute filter of REST does not find values with characters outside ASCII: for them both searches use GraphQL, which compares once for equality and once for containment.',
-  'Identifiers are found under the configured attributes, in the spellings searched. Input, output, events and attributes with a dot inside a metadata key are not searched.',
+  'Identifiers are found under the configured attributes, in the spellings searched. Values inside lists, input, output, events and metadata keys with a dot inside are not searched.',
   'Spans whose ids are not OpenTelemetry’s (32 and 16 hex digits) are not deleted; a person’s search that meets one stops and says so.',
 ];
 

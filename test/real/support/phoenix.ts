@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { ensureEnvironment, startServer, type PythonEnvironment, type PythonServer } from './python-server.ts';
 
 /** What the connector was written against. */
-export const PHOENIX_PACKAGES = ['arize-phoenix==20.26.1'] as const;
+const PHOENIX_PACKAGES = ['arize-phoenix==20.26.1'] as const;
 
 const LAUNCHER = fileURLToPath(new URL('../python/phoenix_loopback.py', import.meta.url));
 const WRITER = fileURLToPath(new URL('../python/write_spans.py', import.meta.url));
@@ -198,7 +198,7 @@ export class Phoenix {
   }
 }
 
-export function projectIdOf(row: number): string {
+function projectIdOf(row: number): string {
   return Buffer.from(`Project:${row}`).toString('base64');
 }
 
