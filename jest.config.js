@@ -9,7 +9,7 @@ export default {
     ],
   },
   // Tests against real servers install them first: `npm run test:real`.
-  testMatch: ['<rootDir>/test/**/*.test.ts', '!<rootDir>/test/real/**'],
+  testMatch: ['<rootDir>/test/**/*.test.ts', '!**/test/real/**'],
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   maxWorkers: 2,

@@ -406,7 +406,7 @@ export class LetheClient {
    * @throws InvalidRequestError when the message is not complete, UnknownRequestError.
    */
   async attest(requestId: string, message: VerbMessage & { readonly task: string }): Promise<VerbAnswer> {
-    const parsed = parseOperatorMessage(message);
+    const parsed = parseOperatorMessage(message, 'attest');
     if (typeof parsed === 'string') throw new InvalidRequestError([{ path: '', message: parsed }], 'The message');
     const { endedAt } = await this.status(requestId);
     if (endedAt !== null) {
