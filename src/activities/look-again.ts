@@ -124,7 +124,7 @@ export function lookAgain(deps: LaneDeps, input: LookInput): Promise<LookAnswer 
         },
         nowMs,
       );
-      return { kind, atMs: nowMs, why, found };
+      return { kind, atMs: nowMs, why, found, reachMs: reachOf(input, book) };
     },
     (trouble) => add({ answer: 'trouble', why: `${trouble.reason}: ${trouble.text}` }, trouble.atMs),
   );
@@ -215,12 +215,17 @@ function classify(
     }
     const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
     const startMs = starts.length === 0 ? (entry?.startMs ?? null) : Math.min(...starts);
-    if (startedAfter({ startMs, given: wasErased }, input.onlyBeforeMs)) findings.newActivity += 1;
+    if (startedAfter({ startMs, given: wasErased }, reachOf(input, book))) findings.newActivity += 1;
     else if (wasErased || strayed.has(key)) {
       findings.resurrected.add(rows[0]?.traceId ?? entry?.traceId ?? '');
       if (owner === 'nobody') findings.unlabelled += 1;
     } else findings.late += 1;
   }
+}
+
+/** New activity of the ended request stays what it was (P21): nothing asks for it now. */
+function reachOf({ onlyBeforeMs }: LookInput, { cutoffMs }: Book): number {
+  return Math.min(onlyBeforeMs, cutoffMs ?? onlyBeforeMs);
 }
 
 function wordsOf(findings: Findings, blind: string | null): string | null {

@@ -99,6 +99,8 @@ export interface LookAnswer {
   readonly why: string | null;
   /** The ids to be erased again, in the vault; null when there are none. */
   readonly found: BlobRef | null;
+  /** What started later counted as new activity, virtual epoch milliseconds: nothing of it may be erased either. */
+  readonly reachMs: number;
 }
 
 /** Activities of a watch on a connection's own queue. */

@@ -56,6 +56,13 @@ export interface ConvoyOptions {
    */
   readonly busyMs?: number;
   /**
+   * So much longer for each step more than 20 in the convoy, real milliseconds: what each does on its own they do one after
+   * the other, in one process.
+   *
+   * @default 50
+   */
+  readonly busyEachMs?: number;
+  /**
    * A step whose own call is under way is waited for this long, real milliseconds: calls are scarcer than time.
    *
    * @default 60,000
@@ -80,9 +87,13 @@ const DEFAULTS: Times = {
   mostCrowdQuietMs: JITTER_SLOT_MS + 1_000,
   mostMembers: 250,
   busyMs: 1_000,
+  busyEachMs: 50,
   callingMs: 60_000,
   lookMs: 200,
 };
+
+/** Up to so many steps what each does on its own does not add up to much. */
+const FEW_MEMBERS = 20;
 
 /** How many questions of a step wait for the others, and how many are being asked; neither: it works on its own. */
 interface Doing {
@@ -241,9 +252,10 @@ class Convoy {
 
   #mayLeave(): boolean {
     const waitedMs = performance.now() - this.#waitingSince;
+    const busyMs = this.#times.busyMs + this.#times.busyEachMs * Math.max(0, this.#members.size - FEW_MEMBERS);
     for (const { waiting, calling } of this.#members.values()) {
       if (calling > 0 && waitedMs < this.#times.callingMs) return false;
-      if (calling === 0 && waiting === 0 && waitedMs < this.#times.busyMs) return false;
+      if (calling === 0 && waiting === 0 && waitedMs < busyMs) return false;
     }
     return true;
   }

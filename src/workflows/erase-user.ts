@@ -246,7 +246,9 @@ class EraseUser {
 
   /** Looks again some days after an end that says something about the person's traces. */
   private startWatch(endedAtMs: number): void {
-    const { requestId, subject, connections, dryRun, aftercareDays: days } = this.input;
+    const { requestId, dryRun, aftercareDays: days } = this.input;
+    // With everybody who joined.
+    const { subject, connections } = this.scope;
     if (days === undefined || days.length === 0 || dryRun || this.verdict() === 'abandoned') return;
     const books: Record<string, BlobRef> = {};
     for (const { state } of this.lanes) if (state.book !== null) books[state.connection] = state.book;
@@ -323,11 +325,14 @@ class EraseUser {
     const known = (): boolean =>
       this.lanes.some(({ state }) => state.policy !== null || state.trouble !== null || state.phase === 'ended');
     await condition(known);
-    const now = virtualAt(this.clock(), Date.now());
-    if (now <= this.input.dueAtMs) {
-      const real = realSpanMs(this.clock(), this.input.dueAtMs + 1 - now);
-      const ended = await condition(() => this.sealing || this.room.draining, real, { summary: 'until the due date' });
-      if (ended) return;
+    // It may be extended, or become an earlier one with a request that joins.
+    for (let dueAtMs = this.dueAtMs(); ; dueAtMs = this.dueAtMs()) {
+      const now = virtualAt(this.clock(), Date.now());
+      if (now > dueAtMs) break;
+      const real = realSpanMs(this.clock(), dueAtMs + 1 - now);
+      const stops = (): boolean => this.sealing || this.room.draining || this.dueAtMs() !== dueAtMs;
+      const stopped = await condition(stops, real, { summary: 'until the due date' });
+      if (stopped && this.dueAtMs() === dueAtMs) return;
     }
     this.publish();
   }

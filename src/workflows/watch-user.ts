@@ -151,9 +151,11 @@ class WatchUser {
   private async reopen(looked: readonly Looked[], attempt: number): Promise<Unassigned> {
     const found: Record<string, BlobRef> = {};
     let receivedAtMs = 0;
+    let { onlyBeforeMs } = this.input;
     for (const { connection, answer } of looked) {
       if (answer.kind === 'trouble' || answer.found === null) continue;
       found[connection] = answer.found;
+      onlyBeforeMs = Math.min(onlyBeforeMs, answer.reachMs);
       receivedAtMs = Math.max(receivedAtMs, answer.atMs);
     }
     const concerned = Object.keys(found);
@@ -173,7 +175,7 @@ class WatchUser {
         attempt,
         number,
         found,
-        onlyBeforeMs: input.onlyBeforeMs,
+        onlyBeforeMs,
         receivedAtMs,
       });
     } catch {
