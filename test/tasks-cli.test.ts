@@ -175,7 +175,7 @@ describe('tasks, attest and the support packet on the command line', () => {
     expect((await run('attest', REQUEST, '--task', ID, ...BY)).code).toBe(1);
     expect(readFileSync(record, 'utf8')).toBe(before);
     const report = await run('report', REQUEST);
-    expect(report.stdout).toContain('Added after the seal');
+    expect(report.stdout).toContain('Addenda: learnt or said after the end');
     expect(report.stdout.replace(/\s+/g, ' ')).toContain('on the word of ann: deleted in the dataset');
     expect((await run('tasks', REQUEST)).stdout).toContain('attested by ann');
   });

@@ -23,7 +23,7 @@ const TICKS_PER_LOOK = 4;
  * machine makes few steps in many virtual weeks.
  */
 const CALM_STEPS = 40;
-const CALM_AHEAD_MS = 9 * DAY_MS;
+const CALM_AHEAD_MS = 11 * DAY_MS;
 
 /** Real time without any change after which a story hangs. Nothing but a step that never ends takes so long. */
 const HANGS_MS = 120_000;
@@ -471,7 +471,7 @@ class Story {
     for (const [name, lane] of Object.entries(status.connections)) {
       const next = lane.nextCheckAt === null ? null : Date.parse(lane.nextCheckAt);
       if (next !== null && next > this.world.now() + CALM_AHEAD_MS)
-        throw new BrokenPromise('P26', `${name} will look again only in more than nine days`);
+        throw new BrokenPromise('P26', `${name} will look again only in more than eleven days`);
       if (lane.status === 'awaiting-approval' && !this.facts.some(({ abandoned }) => abandoned)) {
         this.note(`${name} waits for an operator, who gives up`);
         await this.send('abandon', undefined);
