@@ -197,7 +197,8 @@ describe('aftercare', () => {
     at.seed(['u_42', 'u_7', 'u_8'], 2);
     const end = await at.eraseToEnd();
     const late = ['11111111-0000-4000-8000-000000000001'];
-    write(at, late, { user_id: 'u_42' }, Date.parse(end.endedAt ?? '') - DAY_MS);
+    // Before the cut-off: what began after it is new activity, and stays.
+    write(at, late, { user_id: 'u_42' }, Date.parse(end.receivedAt) - DAY_MS);
     const { aftercare } = await untilLooks(at, end.requestId, ({ looks }) =>
       looks.some(({ request }) => request !== null),
     );

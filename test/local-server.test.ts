@@ -71,7 +71,7 @@ describe('local server', () => {
   test('P23: state survives kill -9 and a restart on the same file', async () => {
     const before = await start();
     expect(await ensureNamespace(before.connection)).toEqual({ created: false, retentionDays: 30 });
-    expect((await ensureSearchAttributes(before.connection)).added).toHaveLength(8);
+    expect((await ensureSearchAttributes(before.connection)).added).toHaveLength(9);
     const ui = await fetch(before.server.uiUrl!);
     expect(ui.status).toBe(200);
 
@@ -111,7 +111,7 @@ describe('local server', () => {
       created: false,
       retentionDays: 40,
     });
-    expect((await ensureSearchAttributes(connection, 'other')).added).toHaveLength(8);
+    expect((await ensureSearchAttributes(connection, 'other')).added).toHaveLength(9);
   });
 
   test('a server that cannot start says why', async () => {

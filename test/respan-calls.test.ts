@@ -308,6 +308,8 @@ describe('customer records of people who are erased together', () => {
     sim.seed({ traces: [{ spans: [{ customerIdentifier: 'bob' }, { customerIdentifier: 'other-1' }] }] });
     for (const who of ['ann', 'ANN', 'cid', 'dan']) sim.seedLog({ customerIdentifier: who });
     const traces = sim.truth.allTraces().length;
+    // Nothing is deleted that was not read before.
+    await recordsOf(['ann', 'bob', 'cid', 'dan']);
     const held = ['cid'];
     const ends = await scene.together('verify 2', 4, async (at, progress) => {
       const who = ['ann', 'bob', 'cid', 'dan'][at] ?? '';

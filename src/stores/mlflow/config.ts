@@ -96,8 +96,6 @@ export const mlflowConnectionSchema = z
     context.addIssue({ code: 'custom', path: ['settle'], message });
   });
 
-/** An MLflow connection as written in the config. */
-export type MlflowConnectionInput = z.input<typeof mlflowConnectionSchema>;
 /** An MLflow connection with its defaults filled. */
 export type MlflowConnection = z.output<typeof mlflowConnectionSchema>;
 

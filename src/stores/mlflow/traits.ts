@@ -8,7 +8,7 @@ export const TRACE_ID_PATTERN = /^(tr-)?[0-9a-f]{32}$/;
 const ID_PATTERN = /^((tr-)?[0-9a-f]{32}|[0-9a-f]{16})$/;
 
 /** Databricks takes no more in one call (its API reference); the open-source server takes thousands. */
-export const MOST_IDS_PER_DELETE = 100;
+const MOST_IDS_PER_DELETE = 100;
 
 /**
  * The Python client cuts what it writes to trace metadata at so many characters. What OTLP spans bring is stored whole, and
