@@ -102,6 +102,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
   const found = new Map<string, TraceKey>();
   const foundRows = new Map<string, Row[]>();
   let finders = 0;
+  let cutShort = false;
   for (const finder of store.finders) {
     const rows = await reader.find(finder);
     if (rows === null) continue;
@@ -111,7 +112,8 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     // The read is not clean any more: what the other finders would show is shown again by the next one.
     // New activity shows in every read and must not keep one from being made whole.
     const isLate = (key: string): boolean => isNewActivity(startOf(foundRows.get(key) ?? []), reach);
-    if ([...found.keys()].some((key) => !kept.has(key) && !isLate(key))) break;
+    cutShort = [...found.keys()].some((key) => !kept.has(key) && !isLate(key));
+    if (cutShort) break;
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
   reader.assertClock();
@@ -173,7 +175,10 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
     batches: [],
   };
-  return judge(deps, input, { book: next, present, noControl, lost: lost.length });
+  const outcome = judge(deps, input, { book: next, present, noControl, lost: lost.length });
+  // What was taken for a newcomer is kept, for instance because it carries others too: not every finder was asked (P5).
+  if (!cutShort || !outcome.counts) return outcome;
+  return { ...outcome, counts: false, why: 'clean, but not counted: it was cut short by traces that are kept' };
 }
 
 /**
