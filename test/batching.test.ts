@@ -951,6 +951,19 @@ describe('steps that go together', () => {
     expect(inner.count('lookup')).toBeLessThanOrEqual(5);
   });
 
+  test('a few who come one upon the other are waited for, since they may be the first of many', async () => {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    const store = batch(inner, { boardingMs: 150, mostBoardingMs: 8_000, crowd: 100 });
+    const steps: Promise<Read>[] = [];
+    for (let at = 0; at < 12; at += 1) {
+      steps.push(step(store, (progress) => lookup(store, refs(['t']), progress)));
+      await sleep(40);
+    }
+    await Promise.all(steps);
+    // Half a second, three times as long as the first one waits for company. Two: where the machine stood still.
+    expect(inner.count('lookup')).toBeLessThanOrEqual(2);
+  });
+
   test('many steps of one request are no crowd: each goes at once', async () => {
     const inner = new ScriptedStore([rowOf('t', 'p')]);
     // A step that waited for more to come would never end.

@@ -79,7 +79,7 @@ describe('docker-compose.yml', () => {
   });
 
   test.each(services)('%s: image pinned to a version', (_, { image }) => {
-    expect(image).toMatch(/^[a-z][a-z0-9/.-]*:\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?$/);
+    expect(image).toMatch(/^[a-z][a-z0-9/.-]*:v?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?$/);
   });
 
   test.each(services)('%s: a health check, or a one-shot that others wait for', (name, { healthcheck, restart }) => {

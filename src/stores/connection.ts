@@ -17,12 +17,46 @@ export function isLoopback(url: URL): boolean {
   return url.hostname === 'localhost' || url.hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(url.hostname);
 }
 
+const HTTPS_ONLY = 'must use https (http only on a loopback address)';
+
+/** Whether what is sent to a URL can be read on its way. */
+function isReadableOnItsWay(url: URL): boolean {
+  return url.protocol === 'http:' && !isLoopback(url);
+}
+
 /**
  * The address of a store's API, without trailing slash. https, or http on a loopback address only.
  *
  * @param fallback used when the config names none; undefined makes it required.
  */
 export function baseUrlSchema(fallback?: string) {
+  return urlSchema(fallback).refine((url) => !isReadableOnItsWay(new URL(url)), HTTPS_ONLY);
+}
+
+/**
+ * What a connection to a server of one's own has for its address. Checked by {@link checkOwnServer}.
+ */
+export const ownServerFields = {
+  /** Address of the server, without trailing slash. https, or http on a loopback address, or anywhere with `plainHttp`. */
+  baseUrl: urlSchema(),
+  /**
+   * Allows http to another machine or container: keys and identifiers can be read on the way, so only for networks in which
+   * nobody else listens, such as the one of docker-compose.yml. Default: false.
+   */
+  plainHttp: z.boolean().default(false),
+};
+
+/** @see ownServerFields */
+export function checkOwnServer(
+  { baseUrl, plainHttp }: { readonly baseUrl: string; readonly plainHttp: boolean },
+  context: z.RefinementCtx,
+): void {
+  if (plainHttp || !URL.canParse(baseUrl) || !isReadableOnItsWay(new URL(baseUrl))) return;
+  const message = `${HTTPS_ONLY}, or with "plainHttp: true" in a network where nobody else listens`;
+  context.addIssue({ code: 'custom', path: ['baseUrl'], message });
+}
+
+function urlSchema(fallback?: string) {
   const text = fallback === undefined ? z.string() : z.string().default(fallback);
   return text.transform((given, context) => {
     const fail = (message: string): never => {
@@ -33,9 +67,7 @@ export function baseUrlSchema(fallback?: string) {
     const url = new URL(given);
     if (url.username !== '' || url.password !== '') return fail('must not hold credentials; use apiKey');
     if (url.search !== '' || url.hash !== '') return fail('must not have a query or fragment');
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopback(url))) {
-      return fail('must use https (http only on a loopback address)');
-    }
+    if (url.protocol !== 'https:' && url.protocol !== 'http:') return fail(HTTPS_ONLY);
     return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
   });
 }

@@ -7,7 +7,8 @@ import type { Progress } from './port.ts';
 /** How long steps wait for each other. */
 export interface ConvoyOptions {
   /**
-   * How long the first step waits for company, virtual milliseconds, and at most as many real ones.
+   * How long the first step waits for company, virtual milliseconds, and at most as many real ones. Where some came, they
+   * wait on until nobody has come for as long.
    *
    * @default 2,000
    */
@@ -330,6 +331,7 @@ export class Convoys {
   readonly #clock: Clock;
   readonly #times: Times;
   /** Real milliseconds. */
+  readonly #boardingMs: number;
   readonly #quietMs: number;
   readonly #of = new WeakMap<Progress, Convoy>();
   readonly #underWay = new Set<Convoy>();
@@ -346,6 +348,8 @@ export class Convoys {
   constructor(clock: Clock, options: ConvoyOptions = {}) {
     this.#clock = clock;
     this.#times = { ...DEFAULTS, ...options };
+    const { boardingMs } = this.#times;
+    this.#boardingMs = Math.min(boardingMs, Math.max(1, realSpanMs(clock, boardingMs)));
     this.#quietMs = Math.min(this.#times.mostCrowdQuietMs, realSpanMs(clock, this.#times.crowdQuietMs));
   }
 
@@ -422,17 +426,19 @@ export class Convoys {
   /**
    * When many wake at once, the engine hands their steps over one by one, some a second. A convoy that left meanwhile
    * would leave most of them behind; so it waits until nobody has come for a while. Where many were at work lately, the
-   * first one waits too: the others are likely to follow.
+   * first one waits too: the others are likely to follow. A few that came one upon the other may be the first of many, and
+   * whoever goes ahead of a crowd once goes ahead of it through all the steps to come, in calls of its own.
    */
   async #untilQuiet(convoy: Convoy, openedAtMs: number): Promise<void> {
     const { mostBoardingMs, mostMembers } = this.#times;
     while (convoy.size < mostMembers) {
       const nowMs = performance.now();
       const crowded = this.#isCrowded(nowMs);
-      if (!crowded && this.#cameMs.size < this.#times.crowd) return;
-      const pauseMs = crowded ? Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
+      const many = crowded || this.#cameMs.size >= this.#times.crowd;
+      if (!many && convoy.size < 2) return;
+      const pauseMs = crowded || !many ? Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
       const leftMs = Math.min(
-        this.#latestMs + Math.max(this.#quietMs, pauseMs) - nowMs,
+        this.#latestMs + Math.max(many ? this.#quietMs : this.#boardingMs, pauseMs) - nowMs,
         openedAtMs + mostBoardingMs - nowMs,
       );
       if (leftMs <= 0) return;
@@ -447,11 +453,11 @@ export class Convoys {
   }
 
   async #departure(convoy: Convoy): Promise<void> {
-    const { boardingMs, mostBoardingMs, mostCrowdWaitMs, mostMembers } = this.#times;
+    const { mostBoardingMs, mostCrowdWaitMs, mostMembers } = this.#times;
     const openedAtMs = performance.now();
     const before = Promise.all([...this.#underWay].map(({ end }) => end));
     const [, free] = await Promise.all([
-      sleep(Math.min(boardingMs, Math.max(1, realSpanMs(this.#clock, boardingMs)))),
+      sleep(this.#boardingMs),
       within(before, mostBoardingMs),
     ]);
     if (!free && this.#isCrowded(performance.now()) && convoy.size < mostMembers) {

@@ -43,8 +43,8 @@ const BUGS: readonly Bug[] = [
   {
     name: 'whose a trace is, is not judged again just before its delete',
     file: 'src/activities/delete-batch.ts',
-    from: "if (owner === 'mixed' || owner === 'others') pulled.push",
-    to: "if (owner === 'others') pulled.push",
+    from: "const isTheirsToo = owner === 'mixed' && !(book.included ?? []).includes('shared');",
+    to: 'const isTheirsToo = false;',
   },
   {
     name: 'what an earlier try of a delete call had sent is forgotten',
@@ -55,8 +55,8 @@ const BUGS: readonly Bug[] = [
   {
     name: 'a hold waits until the last batch of a round is sent',
     file: 'src/erasure/lane.ts',
-    from: 'if (lane.heldSinceMs !== null) return {',
-    to: "if (lane.heldSinceMs !== null && lane.phase !== 'deleting') return {",
+    from: 'if (lane.heldSinceMs !== null) return heldCommand(lane, now);',
+    to: "if (lane.heldSinceMs !== null && lane.phase !== 'deleting') return heldCommand(lane, now);",
   },
   {
     name: 'a trace whose root is gone counts as gone',

@@ -161,7 +161,11 @@ const when: fc.Arbitrary<When> = fc.oneof(
   { weight: 3, arbitrary: row<When & { on: 'time' }>({ on: fc.constant('time'), hours }) },
   {
     weight: 3,
-    arbitrary: row<When & { on: 'request' }>({ on: fc.constant('request'), nth: fc.integer({ min: 1, max: 80 }) }),
+    arbitrary: row<When & { on: 'request' }>({
+      on: fc.constant('request'),
+      // Between plan and delete there are few.
+      nth: fc.oneof(fc.integer({ min: 5, max: 30 }), fc.integer({ min: 1, max: 80 })),
+    }),
   },
   {
     weight: 3,
@@ -374,7 +378,7 @@ const habitOf = (store: StoreName): fc.Arbitrary<HabitPlan> =>
 const sceneOf = (store: StoreName): fc.Arbitrary<StoreScene> =>
   row<StoreScene>({
     store: fc.constant(store),
-    projects: fc.integer({ min: 1, max: store === 'respan' ? 2 : 3 }),
+    projects: fc.constantFrom(...(store === 'respan' ? [1, 2] : [1, 2, 3, 3])),
     traces: fc.array(trace(anyKind), { maxLength: 14 }),
     known: fc.oneof(
       { weight: 1, arbitrary: fc.constant([]) },
@@ -423,16 +427,31 @@ const sceneOf = (store: StoreName): fc.Arbitrary<StoreScene> =>
     ),
   });
 
-const operatorAct: fc.Arbitrary<OperatorAct> = row<OperatorAct>({
-  when,
-  store: fc.nat({ max: 2 }),
-  verb: fc.oneof(...VERBS.map((verb) => ({ weight: VERB_WEIGHTS[verb], arbitrary: fc.constant(verb) }))),
-  alone: fc.boolean(),
-  hours: fc.oneof(
-    { weight: 1, arbitrary: fc.constant(null) },
-    { weight: 3, arbitrary: fc.integer({ min: 1, max: HOURS_A_WEEK }) },
-  ),
-});
+const anyVerb: fc.Arbitrary<Verb> = fc.oneof(
+  ...VERBS.map((verb) => ({ weight: VERB_WEIGHTS[verb], arbitrary: fc.constant(verb) })),
+);
+const actOf = (at: fc.Arbitrary<When>, verb: fc.Arbitrary<Verb>): fc.Arbitrary<OperatorAct> =>
+  row<OperatorAct>({
+    when: at,
+    store: fc.nat({ max: 2 }),
+    verb,
+    alone: fc.boolean(),
+    hours: fc.oneof(
+      { weight: 1, arbitrary: fc.constant(null) },
+      { weight: 3, arbitrary: fc.integer({ min: 1, max: HOURS_A_WEEK }) },
+    ),
+  });
+const operatorAct: fc.Arbitrary<OperatorAct> = fc.oneof(
+  { weight: 4, arbitrary: actOf(when, anyVerb) },
+  // Between two deletes of one round there is no other moment that hits it.
+  {
+    weight: 1,
+    arbitrary: actOf(
+      row<When & { on: 'delete' }>({ on: fc.constant('delete'), nth: fc.integer({ min: 1, max: 2 }) }),
+      fc.constant<Verb>('hold'),
+    ),
+  },
+);
 
 const restart: fc.Arbitrary<Restart> = row<Restart>({
   when,

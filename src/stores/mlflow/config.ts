@@ -4,11 +4,12 @@ import type { Rhythm } from '../../erasure/rhythm.ts';
 import {
   acceptSchema,
   apiKeySchema,
-  baseUrlSchema,
+  checkOwnServer,
   dailyCallsSchema,
   durationSchema,
   identifiersSchema,
   isLoopback,
+  ownServerFields,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
 
@@ -43,8 +44,7 @@ const keySchema = z
 export const mlflowConnectionSchema = z
   .strictObject({
     store: z.literal('mlflow'),
-    /** Address of the tracking server. */
-    baseUrl: baseUrlSchema(),
+    ...ownServerFields,
     /** Sent as a bearer token, for servers behind a proxy that asks for one. Default: none. */
     apiKey: apiKeySchema.optional(),
     /** Of a server with basic authentication. It must be an administrator: whoever may not read an experiment sees none. */
@@ -84,7 +84,8 @@ export const mlflowConnectionSchema = z
     /** Copies to look for. One that is left out counts as not examined. */
     copies: z.array(z.enum(OPTIONAL_COPIES)).default([...OPTIONAL_COPIES]),
   })
-  .superRefine(({ settle, baseUrl, apiKey, username, password }, context) => {
+  .superRefine(({ settle, baseUrl, plainHttp, apiKey, username, password }, context) => {
+    checkOwnServer({ baseUrl, plainHttp }, context);
     if ((username === undefined) !== (password === undefined)) {
       context.addIssue({ code: 'custom', path: ['password'], message: 'username and password come together' });
     }

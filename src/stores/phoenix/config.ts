@@ -4,11 +4,12 @@ import type { Rhythm } from '../../erasure/rhythm.ts';
 import {
   acceptSchema,
   apiKeySchema,
-  baseUrlSchema,
+  checkOwnServer,
   dailyCallsSchema,
   durationSchema,
   identifiersSchema,
   isLoopback,
+  ownServerFields,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
 
@@ -35,8 +36,8 @@ const keySchema = z
 export const phoenixConnectionSchema = z
   .strictObject({
     store: z.literal('phoenix'),
-    /** Address of the server, without `/v1`. */
-    baseUrl: baseUrlSchema(),
+    /** Phoenix: without `/v1`. */
+    ...ownServerFields,
     /** A system or member key; a viewer's can't delete. Leave it out for a server without authentication. */
     apiKey: apiKeySchema.optional(),
     /** Names or ids. Default: every project, those of experiments and evaluators included. */
@@ -55,7 +56,8 @@ export const phoenixConnectionSchema = z
     /** Spans per page; they come with all their attributes. */
     pageSize: z.int().min(10).max(1000).default(1000),
   })
-  .superRefine(({ settle, baseUrl }, context) => {
+  .superRefine(({ settle, baseUrl, plainHttp }, context) => {
+    checkOwnServer({ baseUrl, plainHttp }, context);
     if (settle >= SETTLE_FLOOR_MS || (URL.canParse(baseUrl) && isLoopback(new URL(baseUrl)))) return;
     const message = `must be at least ${SETTLE_FLOOR_MS / MINUTE_MS} min unless the server is on this machine`;
     context.addIssue({ code: 'custom', path: ['settle'], message });
