@@ -1,11 +1,12 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import { RequestConflictError } from '../src/client/errors.ts';
-import { DAY_MS, HOUR_MS, WEEK_MS } from '../src/erasure/rhythm.ts';
+import { DAY_MS, WEEK_MS } from '../src/erasure/rhythm.ts';
 import { deriveKeys } from '../src/vault/keys.ts';
 import { digestsOf, SubjectHolds } from '../src/vault/subject-holds.ts';
-import { CONNECTION, World, type WorldOptions } from './support/world.ts';
+import { CONNECTION, type World, type WorldOptions } from './support/world.ts';
+import { worldsOfFile } from './support/worlds.ts';
 
 const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
 const PEOPLE = ['u_42', 'u_7', 'u_8', 'u_9'];
@@ -14,14 +15,13 @@ const ALIAS = { kind: 'user_id', value: 'u_7' };
 /** Monday 23 November 2026, 20:00 UTC: the first weekend is days away. */
 const MONDAY_EVENING = Date.UTC(2026, 10, 23, 20);
 
-let world: World | null = null;
-afterEach(async () => {
-  await world?.close();
-  world = null;
-});
+/** Weeks pass in seconds, and a busy machine makes them some more. */
+jest.setTimeout(120_000);
+
+const open = worldsOfFile();
 
 async function start(title: string, options: WorldOptions = {}): Promise<World> {
-  world = await World.start(title, options);
+  const world = await open(title, options);
   world.seed(PEOPLE, 3);
   return world;
 }
@@ -51,43 +51,46 @@ function holdsOf(at: World): { readonly holds: SubjectHolds; readonly digests: (
 }
 
 describe('holds that end', () => {
-  test('P27: a hold that comes to its end asks for an operator, still holds, and goes on once released', async () => {
-    const [at, requestId] = await waiting('hold expires', { speed: 150_000 });
-    const until = new Date(at.now() + 10 * HOUR_MS).toISOString();
-    const [answer] = await at.client.hold(requestId, { ...BY, until });
-    expect(answer?.text).toMatch(/asks for an operator .*still held; what was submitted already cannot be recalled/);
-    expect((await at.client.status(requestId)).connections[CONNECTION]).toMatchObject({
-      status: 'held',
-      heldUntil: until,
-      nextCheckAt: null,
-    });
-    const expired = await at.until(requestId, ({ status }) => status === 'needs-operator');
-    expect(expired.connections[CONNECTION]).toMatchObject({
-      attention: { reason: 'hold-expired', since: until },
-      nextCheckAt: null,
-    });
-    expect(await at.client.list({ held: true })).toMatchObject([{ requestId }]);
-    // Weeks later nothing has been read or sent: hold wins over everything but a release.
-    const calls = at.sim.ledger.entries.length;
-    const expiredAt = at.now();
-    const [refused] = await at.client.retry(requestId, BY);
-    expect(refused).toMatchObject({ delivered: 'none', text: expect.stringMatching(/held; release it first/) });
-    await at.until(requestId, () => at.now() > expiredAt + 2 * WEEK_MS);
-    expect(at.sim.ledger.entries).toHaveLength(calls);
-    await at.client.release(requestId, BY);
-    const end = await at.client.result(requestId);
-    expect(end.status).toBe('verified');
-    expect(at.liveTraces('u_42')).toEqual([]);
-    expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
-    const verbs = (await at.record(requestId)).outcome?.verbs ?? [];
-    expect(verbs.map(({ verb, requestedBy }) => [verb, requestedBy])).toEqual([
-      ['hold', 'ines'],
-      ['hold-expired', 'lethe'],
-      ['release', 'ines'],
-    ]);
-  });
+  test.concurrent(
+    'P27: a hold that comes to its end asks for an operator, still holds, and goes on once released',
+    async () => {
+      const [at, requestId] = await waiting('hold expires', { speed: 150_000 });
+      const until = new Date(at.now() + 3 * DAY_MS).toISOString();
+      const [answer] = await at.client.hold(requestId, { ...BY, until });
+      expect(answer?.text).toMatch(/asks for an operator .*still held; what was submitted already cannot be recalled/);
+      expect((await at.client.status(requestId)).connections[CONNECTION]).toMatchObject({
+        status: 'held',
+        heldUntil: until,
+        nextCheckAt: null,
+      });
+      const expired = await at.until(requestId, ({ status }) => status === 'needs-operator');
+      expect(expired.connections[CONNECTION]).toMatchObject({
+        attention: { reason: 'hold-expired', since: until },
+        nextCheckAt: null,
+      });
+      expect(await at.client.list({ held: true })).toMatchObject([{ requestId }]);
+      // Weeks later nothing has been read or sent: hold wins over everything but a release.
+      const calls = at.sim.ledger.entries.length;
+      const expiredAt = at.now();
+      const [refused] = await at.client.retry(requestId, BY);
+      expect(refused).toMatchObject({ delivered: 'none', text: expect.stringMatching(/held; release it first/) });
+      await at.until(requestId, () => at.now() > expiredAt + 2 * WEEK_MS);
+      expect(at.sim.ledger.entries).toHaveLength(calls);
+      await at.client.release(requestId, BY);
+      const end = await at.client.result(requestId);
+      expect(end.status).toBe('verified');
+      expect(at.liveTraces('u_42')).toEqual([]);
+      expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
+      const verbs = (await at.record(requestId)).outcome?.verbs ?? [];
+      expect(verbs.map(({ verb, requestedBy }) => [verb, requestedBy])).toEqual([
+        ['hold', 'ines'],
+        ['hold-expired', 'lethe'],
+        ['release', 'ines'],
+      ]);
+    },
+  );
 
-  test('P27: a hold with auto-release goes on by itself when it ends', async () => {
+  test.concurrent('P27: a hold with auto-release goes on by itself when it ends', async () => {
     const [at, requestId] = await waiting('auto release', { speed: 150_000 });
     const until = new Date(at.now() + 3 * WEEK_MS).toISOString();
     const [answer] = await at.client.hold(requestId, { ...BY, until, autoRelease: true });
@@ -108,21 +111,26 @@ describe('holds that end', () => {
     ]);
   });
 
-  test('P25: a hold that has ended before it begins is refused, and so is auto-release without an end', async () => {
-    const [at, requestId, workflowId] = await waiting('bad holds');
-    const [past] = await at.client.hold(requestId, { ...BY, until: '2020-01-01T00:00:00Z' });
-    expect(past).toMatchObject({ delivered: 'none', text: 'refused: "until" has passed' });
-    await expect(at.client.hold(requestId, { ...BY, autoRelease: true })).rejects.toThrow(/needs "until"/);
-    await expect(at.client.hold(requestId, { ...BY, until: 'tomorrow' })).rejects.toThrow(/ISO 8601/);
-    const handle = at.client.temporal.workflow.getHandle(workflowId);
-    await expect(handle.executeUpdate('retry', { args: [{ ...BY, until: '2030-01-01T00:00:00Z' }] })).rejects.toThrow();
-    expect((await at.client.status(requestId)).status).toBe('waiting');
-    await at.client.abandon(requestId, BY);
-  });
+  test.concurrent(
+    'P25: a hold that has ended before it begins is refused, and so is auto-release without an end',
+    async () => {
+      const [at, requestId, workflowId] = await waiting('bad holds');
+      const [past] = await at.client.hold(requestId, { ...BY, until: '2020-01-01T00:00:00Z' });
+      expect(past).toMatchObject({ delivered: 'none', text: 'refused: "until" has passed' });
+      await expect(at.client.hold(requestId, { ...BY, autoRelease: true })).rejects.toThrow(/needs "until"/);
+      await expect(at.client.hold(requestId, { ...BY, until: 'tomorrow' })).rejects.toThrow(/ISO 8601/);
+      const handle = at.client.temporal.workflow.getHandle(workflowId);
+      await expect(
+        handle.executeUpdate('retry', { args: [{ ...BY, until: '2030-01-01T00:00:00Z' }] }),
+      ).rejects.toThrow();
+      expect((await at.client.status(requestId)).status).toBe('waiting');
+      await at.client.abandon(requestId, BY);
+    },
+  );
 });
 
 describe('holds on people', () => {
-  test('P27: who is held before any request loses nothing, and is erased once released', async () => {
+  test.concurrent('P27: who is held before any request loses nothing, and is erased once released', async () => {
     const at = await start('held person');
     const { holds, digests } = holdsOf(at);
     const hold = await holds.hold(digests('u_42'), { by: 'legal', reason: 'case 12', until: null, autoRelease: false });
@@ -147,7 +155,7 @@ describe('holds on people', () => {
     expect(await readdir(join(at.stateDir, 'holds', 'released'))).toEqual([`${hold.holdId}.json`]);
   });
 
-  test('P27: a hold that comes after the plan and before a later round stops that round', async () => {
+  test.concurrent('P27: a hold that comes after the plan and before a later round stops that round', async () => {
     const at = await start('held later', { start: MONDAY_EVENING, speed: 60_000 });
     const { requestId } = await at.erase();
     await at.until(requestId, ({ status }) => status === 'waiting');
@@ -167,7 +175,7 @@ describe('holds on people', () => {
     await at.client.abandon(requestId, BY);
   });
 
-  test('P27: a hold that cannot be read holds, and holds only whom its name says', async () => {
+  test.concurrent('P27: a hold that cannot be read holds, and holds only whom its name says', async () => {
     const at = await start('unreadable hold');
     const { holds, digests } = holdsOf(at);
     const { holdId } = await holds.hold(digests('u_42'), {
@@ -192,7 +200,7 @@ describe('holds on people', () => {
 });
 
 describe('deadlines', () => {
-  test('P36: a postponement extends the deadline once, on notice, and everything shows it', async () => {
+  test.concurrent('P36: a postponement extends the deadline once, on notice, and everything shows it', async () => {
     const at = await start('postpone', {
       speed: 20_000,
       config: (config) => ({ ...config, policy: { zone: 'Europe/Berlin' } }),
@@ -237,7 +245,7 @@ describe('deadlines', () => {
     expect(outcome?.verbs.filter(({ applied }) => applied).map(({ verb }) => verb)).toEqual(['postpone', 'abandon']);
   });
 
-  test('P36: after the first period nothing is postponed, and without a law never', async () => {
+  test.concurrent('P36: after the first period nothing is postponed, and without a law never', async () => {
     const at = await start('too late', { speed: 20_000 });
     const late = await at.erase({ receivedAt: new Date(at.now() - 40 * DAY_MS).toISOString() });
     const message = { ...BY, notifiedOn: new Date(at.now()).toISOString().slice(0, 10) };
@@ -255,7 +263,7 @@ describe('deadlines', () => {
     await free.abandon(BY);
   });
 
-  test('P36: a request that cannot be done in time is shown at risk long before it is overdue', async () => {
+  test.concurrent('P36: a request that cannot be done in time is shown at risk long before it is overdue', async () => {
     const at = await start('at risk', { start: MONDAY_EVENING, speed: 20_000 });
     const dueAt = new Date(at.now() + 3 * DAY_MS).toISOString();
     const tight = await at.erase({ dueAt });
@@ -275,74 +283,85 @@ describe('deadlines', () => {
 });
 
 describe('texts that quote the person', () => {
-  test('P33: the client sends no reason or name that quotes an identifier, and the workflow takes none', async () => {
-    const [at, requestId, workflowId] = await waiting('quotes');
-    for (const message of [
-      { ...BY, reason: 'asked by U_42 herself' },
-      { ...BY, requestedBy: 'u_42' },
-    ]) {
-      const [refused] = await at.client.checkNow(requestId, message);
-      expect(refused).toMatchObject({ delivered: 'none', text: expect.stringMatching(/contains an identifier/) });
-      const handle = at.client.temporal.workflow.getHandle(workflowId);
-      await expect(handle.executeUpdate('checkNow', { args: [message] })).rejects.toThrow();
-      await handle.signal('abandon', message);
-    }
-    // Both signals were recorded and did nothing.
-    expect((await at.client.status(requestId)).status).toBe('waiting');
-    await at.client.abandon(requestId, BY);
-    await at.client.result(requestId);
-    const record = await at.record(requestId);
-    const verbs = record.outcome?.verbs ?? [];
-    expect(verbs.map(({ verb, applied, requestedBy }) => [verb, applied, requestedBy])).toEqual([
-      ['abandon', false, 'unknown'],
-      ['abandon', false, 'unknown'],
-      ['abandon', true, 'ines'],
-    ]);
-    expect(JSON.stringify(record.outcome).toLowerCase()).not.toContain('u_42');
-  });
+  test.concurrent(
+    'P33: the client sends no reason or name that quotes an identifier, and the workflow takes none',
+    async () => {
+      const [at, requestId, workflowId] = await waiting('quotes');
+      for (const message of [
+        { ...BY, reason: 'asked by U_42 herself' },
+        { ...BY, requestedBy: 'u_42' },
+      ]) {
+        const [refused] = await at.client.checkNow(requestId, message);
+        expect(refused).toMatchObject({ delivered: 'none', text: expect.stringMatching(/contains an identifier/) });
+        const handle = at.client.temporal.workflow.getHandle(workflowId);
+        await expect(handle.executeUpdate('checkNow', { args: [message] })).rejects.toThrow();
+        await handle.signal('abandon', message);
+      }
+      // Both signals were recorded and did nothing.
+      expect((await at.client.status(requestId)).status).toBe('waiting');
+      await at.client.abandon(requestId, BY);
+      await at.client.result(requestId);
+      const record = await at.record(requestId);
+      const verbs = record.outcome?.verbs ?? [];
+      expect(verbs.map(({ verb, applied, requestedBy }) => [verb, applied, requestedBy])).toEqual([
+        ['abandon', false, 'unknown'],
+        ['abandon', false, 'unknown'],
+        ['abandon', true, 'ines'],
+      ]);
+      expect(JSON.stringify(record.outcome).toLowerCase()).not.toContain('u_42');
+    },
+  );
 });
 
 describe('a second request', () => {
-  test('P24: with join: extend it widens the first; both identifiers are erased, the verdict comes after its receipt', async () => {
-    const [at, requestId] = await waiting('extend', { start: MONDAY_EVENING });
-    const before = at.sim.truth.submissions().length;
-    const wider = { identifiers: [ANN, ALIAS], requestId: 'ticket-2' };
-    const refused = await at.client.erase(wider).then(
-      () => null,
-      (error: unknown) => error as RequestConflictError,
-    );
-    expect(refused).toBeInstanceOf(RequestConflictError);
-    expect(refused?.message).toMatch(/--extend/);
+  test.concurrent(
+    'P24: with join: extend it widens the first; both identifiers are erased, the verdict comes after its receipt',
+    async () => {
+      const [at, requestId] = await waiting('extend', { start: MONDAY_EVENING, speed: 60_000 });
+      const before = at.sim.truth.submissions().length;
+      const wider = { identifiers: [ANN, ALIAS], requestId: 'ticket-2' };
+      const refused = await at.client.erase(wider).then(
+        () => null,
+        (error: unknown) => error as RequestConflictError,
+      );
+      expect(refused).toBeInstanceOf(RequestConflictError);
+      expect(refused?.message).toMatch(/--extend/);
 
-    const joinedAt = at.now();
-    const second = await at.client.erase({ ...wider, join: 'extend' });
-    expect(second).toMatchObject({ requestId: 'ticket-2', joined: true });
-    const status = await at.client.status('ticket-2');
-    expect(status).toMatchObject({ requestId, joinedRequests: [{ requestId: 'ticket-2' }] });
-    // Asking again joins once.
-    expect(await at.client.erase({ ...wider, join: 'extend' })).toMatchObject({ requestId: 'ticket-2', joined: true });
-    expect(await at.client.erase(wider)).toMatchObject({ requestId: 'ticket-2', joined: true });
-    await expect(at.client.erase({ identifiers: [ANN], requestId: 'ticket-2' })).rejects.toThrow(RequestConflictError);
+      const joinedAt = at.now();
+      const second = await at.client.erase({ ...wider, join: 'extend' });
+      expect(second).toMatchObject({ requestId: 'ticket-2', joined: true });
+      const status = await at.client.status('ticket-2');
+      expect(status).toMatchObject({ requestId, joinedRequests: [{ requestId: 'ticket-2' }] });
+      // Asking again joins once.
+      expect(await at.client.erase({ ...wider, join: 'extend' })).toMatchObject({
+        requestId: 'ticket-2',
+        joined: true,
+      });
+      expect(await at.client.erase(wider)).toMatchObject({ requestId: 'ticket-2', joined: true });
+      await expect(at.client.erase({ identifiers: [ANN], requestId: 'ticket-2' })).rejects.toThrow(
+        RequestConflictError,
+      );
 
-    const end = await second.result();
-    expect(end).toMatchObject({ status: 'verified', joinedRequests: [{ requestId: 'ticket-2' }] });
-    expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 6, verifiedAbsent: 6 });
-    expect(at.liveTraces('u_42')).toEqual([]);
-    expect(at.liveTraces('u_7')).toEqual([]);
-    expectSurvivors(at, ['u_8', 'u_9']);
-    // What was sent for the first request was not sent once more.
-    expect(at.sim.truth.submissions()).toHaveLength(before + 1);
-    const { outcome, lanes } = await at.record(requestId);
-    expect(outcome?.joined).toMatchObject([{ requestId: 'ticket-2' }]);
-    const counted = (lanes[CONNECTION]?.entries ?? []).flatMap(({ entry }) =>
-      entry.kind === 'read' && entry.counted ? [Date.parse(entry.at)] : [],
-    );
-    expect(counted).toHaveLength(2);
-    expect(Math.min(...counted)).toBeGreaterThan(joinedAt);
-    expect((await at.client.report('ticket-2')).digest).toBe((await at.client.report(requestId)).digest);
-  });
+      const end = await second.result();
+      expect(end).toMatchObject({ status: 'verified', joinedRequests: [{ requestId: 'ticket-2' }] });
+      expect(end.connections[CONNECTION]?.traces).toMatchObject({ matched: 6, verifiedAbsent: 6 });
+      expect(at.liveTraces('u_42')).toEqual([]);
+      expect(at.liveTraces('u_7')).toEqual([]);
+      expectSurvivors(at, ['u_8', 'u_9']);
+      // What was sent for the first request was not sent once more.
+      expect(at.sim.truth.submissions()).toHaveLength(before + 1);
+      const { outcome, lanes } = await at.record(requestId);
+      expect(outcome?.joined).toMatchObject([{ requestId: 'ticket-2' }]);
+      const counted = (lanes[CONNECTION]?.entries ?? []).flatMap(({ entry }) =>
+        entry.kind === 'read' && entry.counted ? [Date.parse(entry.at)] : [],
+      );
+      expect(counted).toHaveLength(2);
+      expect(Math.min(...counted)).toBeGreaterThan(joinedAt);
+      expect((await at.client.report('ticket-2')).digest).toBe((await at.client.report(requestId)).digest);
+    },
+  );
 
-  test('P24: what was proven before a later request of the same scope is read anew for it', async () => {
+  test.concurrent('P24: what was proven before a later request of the same scope is read anew for it', async () => {
     const at = await start('same scope', { start: MONDAY_EVENING, speed: 60_000, more: ['second'] });
     const second = at.more.get('second');
     second?.seedPeople({ project: 'chat', people: PEOPLE, tracesPerPerson: 2 });
@@ -368,7 +387,7 @@ describe('a second request', () => {
     expect(at.sim.truth.submissions()).toHaveLength(1);
   });
 
-  test('P24: a second request brings a connection along, and one that had ended is read again', async () => {
+  test.concurrent('P24: a second request brings a connection along, and one that had ended is read again', async () => {
     const at = await start('more connections', { start: MONDAY_EVENING, speed: 60_000, more: ['second'] });
     at.more.get('second')?.seedPeople({ project: 'chat', people: PEOPLE, tracesPerPerson: 2 });
     const first = await at.erase({ connections: [CONNECTION] });
