@@ -951,6 +951,19 @@ describe('steps that go together', () => {
     expect(inner.count('lookup')).toBeLessThanOrEqual(5);
   });
 
+  test('a crowd that keeps coming is waited for longer than a few are', async () => {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    const store = batch(inner, { crowd: 4, mostBoardingMs: 60, mostCrowdQuietMs: 400, mostCrowdBoardingMs: 8_000 });
+    const steps: Promise<Read>[] = [];
+    for (let at = 0; at < 24; at += 1) {
+      steps.push(step(store, (progress) => lookup(store, refs(['t']), progress)));
+      await sleep(25);
+    }
+    await Promise.all(steps);
+    // Half a second, ten times as long as a few would wait. Those who came before there was a crowd, and the rest.
+    expect(inner.count('lookup')).toBeLessThanOrEqual(5);
+  });
+
   test('a few who come one upon the other are waited for, since they may be the first of many', async () => {
     const inner = new ScriptedStore([rowOf('t', 'p')]);
     const store = batch(inner, { boardingMs: 150, mostBoardingMs: 8_000, crowd: 100 });
@@ -1006,7 +1019,8 @@ describe('steps that go together', () => {
         fc.array(fate, { minLength: 1, maxLength: 8 }),
         fc.array(fc.option(fc.constantFrom('rejected', 'unreachable', 'contract-broken', 'gone', 'bug'))),
         async (fates, troubles) => {
-          const store = batch(inner, { boardingMs: 1, busyMs: 4, callingMs: 8, mostBoardingMs: 8, lookMs: 1 });
+          const limits = { mostBoardingMs: 8, mostCrowdBoardingMs: 8 };
+          const store = batch(inner, { boardingMs: 1, busyMs: 4, callingMs: 8, ...limits, lookMs: 1 });
           let calls = 0;
           inner.before = async () => {
             const trouble = troubles[calls % Math.max(1, troubles.length)] ?? null;

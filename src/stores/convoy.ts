@@ -20,7 +20,13 @@ export interface ConvoyOptions {
    */
   readonly mostBoardingMs?: number;
   /**
-   * The same in a crowd: the convoys before use up the store's limits anyway, and who leaves now only makes calls of his own.
+   * The same while a crowd keeps coming: the engine may take so long to hand it over.
+   *
+   * @default 60,000
+   */
+  readonly mostCrowdBoardingMs?: number;
+  /**
+   * Longest wait of a crowd for the convoys before: they use up the store's limits anyway, and who leaves now only makes calls of his own.
    *
    * @default 180,000
    */
@@ -82,6 +88,7 @@ type Times = Required<ConvoyOptions>;
 const DEFAULTS: Times = {
   boardingMs: 2_000,
   mostBoardingMs: 18_000,
+  mostCrowdBoardingMs: 60_000,
   mostCrowdWaitMs: 180_000,
   crowd: 8,
   crowdQuietMs: 60_000,
@@ -430,7 +437,7 @@ export class Convoys {
    * whoever goes ahead of a crowd once goes ahead of it through all the steps to come, in calls of its own.
    */
   async #untilQuiet(convoy: Convoy, openedAtMs: number): Promise<void> {
-    const { mostBoardingMs, mostMembers } = this.#times;
+    const { mostBoardingMs, mostCrowdBoardingMs, mostMembers } = this.#times;
     while (convoy.size < mostMembers) {
       const nowMs = performance.now();
       const crowded = this.#isCrowded(nowMs);
@@ -439,7 +446,7 @@ export class Convoys {
       const pauseMs = crowded || !many ? Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
       const leftMs = Math.min(
         this.#latestMs + Math.max(many ? this.#quietMs : this.#boardingMs, pauseMs) - nowMs,
-        openedAtMs + mostBoardingMs - nowMs,
+        openedAtMs + (crowded ? Math.max(mostBoardingMs, mostCrowdBoardingMs) : mostBoardingMs) - nowMs,
       );
       if (leftMs <= 0) return;
       await sleep(leftMs, undefined, { ref: false });
@@ -456,10 +463,7 @@ export class Convoys {
     const { mostBoardingMs, mostCrowdWaitMs, mostMembers } = this.#times;
     const openedAtMs = performance.now();
     const before = Promise.all([...this.#underWay].map(({ end }) => end));
-    const [, free] = await Promise.all([
-      sleep(this.#boardingMs),
-      within(before, mostBoardingMs),
-    ]);
+    const [, free] = await Promise.all([sleep(this.#boardingMs), within(before, mostBoardingMs)]);
     if (!free && this.#isCrowded(performance.now()) && convoy.size < mostMembers) {
       await within(before, mostCrowdWaitMs - mostBoardingMs);
     }

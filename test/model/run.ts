@@ -224,7 +224,8 @@ class Story {
       });
       for (const { when, trace } of scene.joins) {
         this.at(when, side, () => {
-          this.join(side, planted[trace % Math.max(1, planted.length)]);
+          const own = planted.filter(({ kind }) => kind === 'own');
+          this.join(side, own[trace % Math.max(1, own.length)]);
         });
       }
       for (const { when, trace } of scene.late) {
@@ -376,7 +377,7 @@ class Story {
   }
 
   private join(side: Side, trace: Planted | undefined): void {
-    if (trace?.kind !== 'own' || !side.isLive(trace.traceId)) return;
+    if (trace === undefined || !side.isLive(trace.traceId)) return;
     this.note(`${side.connection}: somebody else joins a trace`);
     side.join(trace);
     this.factsOf(side).joins.push({ traceId: trace.traceId, at: side.arrivals().length - 1 });

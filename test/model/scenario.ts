@@ -177,7 +177,7 @@ const when: fc.Arbitrary<When> = fc.oneof(
 /** About when the first delete is near: a plan of few traces takes some ten requests. */
 const afterPlan: fc.Arbitrary<When> = row<When & { on: 'request' }>({
   on: fc.constant('request'),
-  nth: fc.integer({ min: 7, max: 20 }),
+  nth: fc.integer({ min: 7, max: 24 }),
 });
 
 const trace = (kinds: fc.Arbitrary<Kind>): fc.Arbitrary<TracePlan> =>
@@ -414,8 +414,11 @@ const sceneOf = (store: StoreName): fc.Arbitrary<StoreScene> =>
       {
         weight: 1,
         arbitrary: fc.array(
-          row<StoreScene['joins'][number]>({ when: fc.oneof(when, afterPlan), trace: fc.nat({ max: 13 }) }),
-          { minLength: 1, maxLength: 3 },
+          row<StoreScene['joins'][number]>({
+            when: fc.oneof({ weight: 1, arbitrary: when }, { weight: 2, arbitrary: afterPlan }),
+            trace: fc.nat({ max: 13 }),
+          }),
+          { minLength: 1, maxLength: 4 },
         ),
       },
     ),

@@ -4,7 +4,7 @@ import type { ConfigInput } from '../../src/config/config.ts';
 import { DAY_MS } from '../../src/erasure/rhythm.ts';
 import type { RequestStatus } from '../../src/erasure/status.ts';
 import type { LangSmithSimulator } from '../../src/simulators/langsmith/index.ts';
-import { CONNECTION, FRIDAY_EVENING, World, type WorldOptions } from './world.ts';
+import { CONNECTION, FRIDAY_EVENING, type World, type WorldOptions } from './world.ts';
 
 /** Its projects disappear after the delete. */
 export const MOVED = 'langsmith-moved';
@@ -25,7 +25,7 @@ export const EVERY_OUTCOME: WorldOptions = {
   config: (config: ConfigInput) => ({
     ...config,
     connections: Object.fromEntries(
-      Object.entries(config.connections ?? {}).map(([name, connection]) => [
+      Object.entries(config.connections).map(([name, connection]) => [
         name,
         // One limit that nobody has accepted.
         name === CONNECTION ? { ...connection, accept: ['statistics'] } : connection,
