@@ -428,7 +428,7 @@ const sceneOf = (store: StoreName): fc.Arbitrary<StoreScene> =>
         // Nine: as good as all of them.
         count: fc.constantFrom(1, 2, 3, 9),
       }),
-      { nil: null, freq: 1 },
+      { nil: null, freq: 2 },
     ),
     habits: fc.oneof(
       { weight: 1, arbitrary: fc.constant([]) },
