@@ -1,10 +1,11 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { stringify } from 'yaml';
 import type { Erasure, LetheClient } from '../client/client.ts';
 import { parseConfig, type ConfigInput, type LetheConfig } from '../config/config.ts';
 import { virtualAt, virtualNow, type ClockSetting } from '../erasure/clock.ts';
@@ -78,6 +79,9 @@ async function demo(options: DemoOptions, io: Io): Promise<ExitCode> {
     }
     if (options.keep !== undefined) {
       io.out('\nEverything keeps running for you to look around. Ctrl-C ends it and removes its state.');
+      io.out('Other commands find it, from another terminal, with');
+      io.out(`  export LETHE_CONFIG=${played.configFile}`);
+      io.out(`for instance  lethe erase --id user_id=${played.names[0] ?? ''} --dry-run`);
       await Promise.race([stop.asked, played.gone]);
     }
     return played.code;
@@ -86,6 +90,15 @@ async function demo(options: DemoOptions, io: Io): Promise<ExitCode> {
     for (const end of endings.reverse()) await end();
     stop.dismiss();
   }
+}
+
+interface Played {
+  readonly code: ExitCode;
+  readonly gone: Promise<never>;
+  /** With which other commands reach what the demo has started. */
+  readonly configFile: string;
+  /** Those who are still there. */
+  readonly names: readonly string[];
 }
 
 interface Play {
@@ -98,7 +111,7 @@ interface Play {
   readonly endings: (() => Promise<unknown>)[];
 }
 
-async function play({ people, stateDir, io, began, endings }: Play): Promise<{ code: ExitCode; gone: Promise<never> }> {
+async function play({ people, stateDir, io, began, endings }: Play): Promise<Played> {
   const { out } = io;
   out('Starting a Temporal server, a worker and three simulated stores on this machine ...');
   const [{ startLocalTemporal }, { bundleWorkflows, createWorkers }, { createLogger }] = await Promise.all([
@@ -121,7 +134,7 @@ async function play({ people, stateDir, io, began, endings }: Play): Promise<{ c
   // What takes long comes before the clock begins to run.
   const [temporal, workflowBundle] = await Promise.all([
     startLocalTemporal({
-      config: demoConfig(basics, { none: NO_STORE }, null),
+      config: demoConfig(demoInput(basics, { none: NO_STORE }, null)),
       secrets,
       durable: false,
     }).then((started) => {
@@ -138,7 +151,12 @@ async function play({ people, stateDir, io, began, endings }: Play): Promise<{ c
   const langsmith = await langsmithOfDemo(clock);
   const stores: readonly DemoStore[] = [langsmith, await braintrustOfDemo(clock), await respanOfDemo(clock)];
   endings.push(() => Promise.all(stores.map((store) => store.close())));
-  const config = demoConfig(basics, Object.fromEntries(stores.map((store) => [store.connection, store.config])), clock);
+  const connections = Object.fromEntries(stores.map((store) => [store.connection, store.config]));
+  const input = demoInput(basics, connections, clock);
+  const config = demoConfig(input);
+  const configFile = join(stateDir, 'lethe.yaml');
+  // Only whoever runs the demo: its keys are in it.
+  await writeFile(configFile, stringify(input), { mode: 0o600 });
   const names = Array.from({ length: people }, (_none, index) => `u_${randomInt(1000, 9999)}${index}`);
   const [victim = ''] = names;
 
@@ -184,7 +202,7 @@ async function play({ people, stateDir, io, began, endings }: Play): Promise<{ c
     link,
     seconds: (Date.now() - began) / 1000,
   });
-  return { code, gone: temporal.gone };
+  return { code, gone: temporal.gone, configFile, names: names.slice(1) };
 }
 
 /** Runs the workers. @returns what ends them. */
@@ -205,23 +223,24 @@ const NO_STORE: ConfigInput['connections'][string] = {
   identifiers: { user_id: ['metadata.user_id'] },
 };
 
-function demoConfig(
+function demoInput(
   basics: Omit<ConfigInput, 'connections' | 'clock'>,
   connections: ConfigInput['connections'],
   clock: ClockSetting | null,
-): LetheConfig {
+): ConfigInput {
   const iso = (ms: number) => new Date(ms).toISOString();
-  return parseConfig(
-    {
-      ...basics,
-      ...(clock === null
-        ? {}
-        : { clock: { real: iso(clock.realMs), virtual: iso(clock.virtualMs), speed: clock.speed } }),
-      connections,
-    },
-    // Nothing of the caller's Temporal settings: the demo has a server of its own.
-    { env: {} },
-  );
+  return {
+    ...basics,
+    ...(clock === null
+      ? {}
+      : { clock: { real: iso(clock.realMs), virtual: iso(clock.virtualMs), speed: clock.speed } }),
+    connections,
+  };
+}
+
+/** Takes nothing of the caller's Temporal settings: the demo has a server of its own. */
+function demoConfig(input: ConfigInput): LetheConfig {
+  return parseConfig(input, { env: {} });
 }
 
 /** Those of the vendors' clients that are not installed. */

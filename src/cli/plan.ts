@@ -27,6 +27,10 @@ export function formatPlan(plan: Plan): string {
   return lines.join('\n');
 }
 
+function pages(count: number): string {
+  return `${formatCount(count)} ${count === 1 ? 'page' : 'pages'}`;
+}
+
 function formatConnection(plan: ConnectionPlan): string[] {
   const { details, shared, linked, due, verdict, window } = plan;
   const calls = `${formatCount(plan.batches)} delete ${plan.batches === 1 ? 'call' : 'calls'}`;
@@ -67,8 +71,8 @@ function formatConnection(plan: ConnectionPlan): string[] {
   lines.push(
     labelled(
       'calls',
-      `about ${formatCount(expected.deleteCalls)} to delete (${formatCount(expected.deletePages)} pages read), ` +
-        `${formatCount(expected.verifyCalls)} to verify (${formatCount(expected.verifyPages)} pages)`,
+      `about ${formatCount(expected.deleteCalls)} to delete (${pages(expected.deletePages)} read), ` +
+        `${formatCount(expected.verifyCalls)} to verify (${pages(expected.verifyPages)})`,
     ),
   );
   if (window !== null) {
