@@ -1,9 +1,11 @@
 import type { Book, BookCopy } from '../erasure/book.ts';
+import type { Identifier } from '../erasure/request.ts';
 import type { LaneFigures } from '../erasure/steps.ts';
 import { tasksAmong, withAttestations, type Attestation, type ManualTask } from '../erasure/tasks.ts';
 import type { Copy, CopyReceipt, CopyTrait, ReadReport } from '../stores/port.ts';
 import { taskId } from '../vault/keys.ts';
 import type { LaneDeps } from './deps.ts';
+import { assertNotHeld } from './legal-hold.ts';
 import type { StepRun } from './step.ts';
 
 /** Calls that may answer success and do nothing before a copy is left to a person. */
@@ -26,17 +28,28 @@ export interface CopyWork {
  * Looks at copies with a read that is clean, erases those of the person's own that are still there and that a call can name
  * alone (P22), and looks again. What goes with its trace is looked at first, so that nothing is called for what is gone.
  *
+ * @param subject the request's person.
  * @param seen copies that this very step has read.
+ * @param named digests of the values on them, see `digestsOfNamed`.
  * @param final whether the lane may end with this read: then all are looked at, and those that lead to the traces go too.
  */
 export async function settleCopies(
   deps: LaneDeps,
   {
+    subject,
     book,
     run,
     seen,
+    named = [],
     final,
-  }: { readonly book: Book; readonly run: StepRun; readonly seen: readonly Copy[]; readonly final: boolean },
+  }: {
+    readonly subject: readonly Identifier[];
+    readonly book: Book;
+    readonly run: StepRun;
+    readonly seen: readonly Copy[];
+    readonly named?: readonly string[];
+    readonly final: boolean;
+  },
 ): Promise<CopyWork> {
   const { store } = deps;
   const whenOf = erasureTimes(deps);
@@ -62,7 +75,11 @@ export async function settleCopies(
   let receipts: readonly CopyReceipt[] = [];
   let accepted: ReadonlySet<string> = new Set();
   if (doomed.length > 0 && store.eraseCopies !== undefined) {
-    const erased = await store.eraseCopies(doomed.map(copyOf), run.lastWord, run.progress);
+    const lastWord = async (): Promise<void> => {
+      await assertNotHeld(deps, subject, [...(book.named ?? []), ...named]);
+      await run.lastWord();
+    };
+    const erased = await store.eraseCopies(doomed.map(copyOf), lastWord, run.progress);
     reports.push(...erased.reports);
     receipts = erased.receipts ?? [];
     accepted =

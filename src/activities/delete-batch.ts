@@ -17,7 +17,7 @@ import { VaultLostError } from '../vault/vault.ts';
 import { eraseBefore } from './copies.ts';
 import type { LaneDeps } from './deps.ts';
 import { deltaName, expectedVerdict, nextLook } from './figures.ts';
-import { assertNotHeld } from './legal-hold.ts';
+import { assertNotHeld, digestsOfNamed } from './legal-hold.ts';
 import { recordedErasures } from './recorded-erasures.ts';
 import { Inconclusive, Reader } from './reader.ts';
 import { rowIdsOf } from './resolve-ids.ts';
@@ -55,6 +55,12 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   const acknowledged = new Set(earlier?.acknowledgedMs == null ? [] : earlier.sent);
   const traces = sorted.ours.filter(({ traceId }) => !acknowledged.has(traceId));
   const sent = traces.map(({ traceId }) => traceId);
+  const named = digestsOfNamed(deps, sorted.named);
+  const lastWord = async (): Promise<void> => {
+    // Who is named on the traces may be held under an identifier that the request does not know.
+    await assertNotHeld(deps, input.subject, named);
+    await run.lastWord();
+  };
   const delta: Delta = {
     round: input.round,
     batch: input.batch,
@@ -65,18 +71,14 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     absent: sorted.absent.map(({ traceId }) => traceId),
     pulled: sorted.pulled.map(({ entry, to }) => ({ traceId: entry.traceId, to })),
     newRows: sorted.newRows,
+    named: [...new Set([...(earlier?.named ?? []), ...named])],
   };
   let receipt: Receipt | null = null;
-  const copies = await eraseBefore(deps, book, sent, run);
+  const copies = await eraseBefore(deps, book, sent, { ...run, lastWord });
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
     const { progress } = run;
-    const lastWord = async (): Promise<void> => {
-      // Who is named on the traces may be held under an identifier that the request does not know.
-      await assertNotHeld(deps, input.subject, sorted.named);
-      await run.lastWord();
-    };
     receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
       deps.store.submit({ projectId, traces: some, lastWord, progress }),
     );
@@ -191,8 +193,8 @@ interface Sorted {
   /** Rows that the manifest does not know, by trace; only where the store deletes by rows. */
   readonly newRows: Delta['newRows'];
   readonly reader: Reader;
-  /** Values on the rows of `ours`, each once. */
-  readonly named: readonly { readonly kind: string; readonly text: string }[];
+  /** Values on the rows of `ours`. */
+  readonly named: readonly PersonValue[];
 }
 
 /** Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). */
@@ -212,7 +214,7 @@ async function ownersNow(
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
   const newRows: Delta['newRows'] = [];
-  const named = new Map<string, PersonValue>();
+  const named: PersonValue[] = [];
   for (const entry of entries) {
     const rows = present.get(entryKey(entry));
     if (rows === undefined) {
@@ -226,7 +228,7 @@ async function ownersNow(
     else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
       pulled.push({ entry, to: 'linked' });
     else {
-      for (const one of rows.flatMap(({ persons }) => persons)) named.set(JSON.stringify([one.kind, one.text]), one);
+      for (const { persons } of rows) named.push(...persons);
       if (deps.store.traits.deletesBy === 'trace') {
         ours.push(entry);
         continue;
@@ -238,7 +240,7 @@ async function ownersNow(
       ours.push({ ...entry, rowIds });
     }
   }
-  return { ours, absent, pulled, newRows, reader, named: [...named.values()] };
+  return { ours, absent, pulled, newRows, reader, named };
 }
 
 function positionOf(book: Book, projectId: string): number | null {

@@ -19,6 +19,7 @@ import { concludedCopies, settleCopies, withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
+import { digestsOfNamed } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
 import { recordedErasures } from './recorded-erasures.ts';
@@ -588,7 +589,9 @@ async function ended(
   const goesOn = { done: false, why: null, nextCheckAtMs: null, waitsForTasks: null, receipts: [] };
   if (!counted && !proven) return { ...goesOn, book };
   const final = proven && waitForTasks(deps, input, book, nowMs) === null;
-  const work = await settleCopies(deps, { book, run, seen: reader.looseCopies(), final });
+  const seen = reader.looseCopies();
+  const named = digestsOfNamed(deps, reader.looseNamed());
+  const work = await settleCopies(deps, { subject: input.subject, book, run, seen, named, final });
   reader.reports.push(...work.reports);
   const { receipts } = work;
   if (!proven) return { ...goesOn, book: work.book, receipts };

@@ -107,6 +107,8 @@ export const bookSchema = z.strictObject({
   erasedByPolicy: z.array(z.enum(INCLUDES)).optional(),
   /** What is erased along by policy or approval: such traces are not pulled for what they are known to be (P14). */
   included: z.array(z.enum(INCLUDES)).optional(),
+  /** Keyed digests of all values that were read on the person's traces: who is held is asked by them too (P27). */
+  named: z.array(z.string()).optional(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */
   batches: z.array(z.array(z.int())),
 });
@@ -129,6 +131,8 @@ export const deltaSchema = z.strictObject({
   pulled: z.array(z.strictObject({ traceId: z.string(), to: z.enum(['shared', 'linked']) })),
   /** Rows read just before the call that the manifest did not name, by trace. */
   newRows: z.array(z.strictObject({ traceId: z.string(), rowIds: z.array(z.string()) })).default([]),
+  /** Keyed digests of the values on the traces sent; absent in deltas of earlier releases. */
+  named: z.array(z.string()).optional(),
 });
 export type Delta = z.infer<typeof deltaSchema>;
 
@@ -238,5 +242,6 @@ export function mergeDeltas(book: Book, deltas: readonly Delta[], round: number)
       if (entry !== undefined) entry.rowIds = [...new Set([...entry.rowIds, ...rowIds])];
     }
   }
-  return { ...book, entries: [...entries.values()], mergedRound: round };
+  const named = [...new Set([...(book.named ?? []), ...ordered.flatMap((delta) => delta.named ?? [])])];
+  return { ...book, entries: [...entries.values()], mergedRound: round, ...(named.length === 0 ? {} : { named }) };
 }
