@@ -1,8 +1,10 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { lastTakenMs } from '../src/activities/delete-batch.ts';
+import { imbalances } from '../src/erasure/ledger.ts';
+import type { BlobRef } from '../src/erasure/steps.ts';
 import type { Row, TraceStore } from '../src/stores/port.ts';
 import { laneSteps, PROMPT, type LaneSteps } from './support/lane-steps.ts';
-import { rowOf, ScriptedStore } from './support/scripted-store.ts';
+import { refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 
 let open: LaneSteps[] = [];
 afterEach(async () => {
@@ -36,6 +38,63 @@ describe('from when the window of a delete call counts', () => {
   test('nothing was ever sent: there is no window', () => {
     expect(lastTakenMs(null, null, 500_000)).toBeNull();
     expect(lastTakenMs(null, { sentMs: null, acknowledgedMs: null }, 500_000)).toBeNull();
+  });
+});
+
+describe('a trace that is deleted by half', () => {
+  const HALF: readonly Row[] = [rowOf('t1', null, { runId: 't1-child' })];
+  const WHOLE: readonly Row[] = [rowOf('t1', 'u_42'), ...HALF];
+
+  const states = async (steps: LaneSteps, book: BlobRef) =>
+    (await steps.bookNow(book)).entries.map(({ traceId, state }) => [traceId, state]);
+
+  test('P4 P23 P29: whose delete call broke off in the middle is sent again, not kept for want of a label', async () => {
+    const inner = new ScriptedStore([...WHOLE, ...OTHERS], PROMPT);
+    let breaks = true;
+    const steps = await stepsOver({
+      ...inner.store,
+      submit: async (order) => {
+        if (!breaks) return inner.store.submit(order);
+        await order.lastWord();
+        inner.rows = [...HALF, ...OTHERS];
+        await order.lastWord();
+        throw refusal('throttled', 429);
+      },
+    });
+    const { book } = await steps.plan();
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble', reason: 'throttled' });
+    breaks = false;
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'submitted', submitted: 1, pulled: 0 });
+    expect(inner.deleted).toEqual([['t1']]);
+    expect(await states(steps, book)).toEqual([['t1', 'pending']]);
+    // The read afterwards looks at it by id, whoever is named on what is left.
+    const answer = await steps.verify({ book });
+    expect(answer).toMatchObject({ kind: 'survivors', traces: { matched: 1, survived: 1, linked: 0 } });
+    if (answer.kind !== 'trouble') expect(imbalances(answer)).toEqual([]);
+  });
+
+  test('P4 P23: and so is what an earlier round sent, although no read has been sealed since', async () => {
+    const inner = new ScriptedStore([...WHOLE, ...OTHERS], PROMPT);
+    const steps = await stepsOver(inner.store);
+    const { book } = await steps.plan();
+    expect(await steps.delete({ book })).toMatchObject({ submitted: 1 });
+    inner.rows = [...HALF, ...OTHERS];
+    expect(await steps.delete({ book, round: 2 })).toMatchObject({ submitted: 1, pulled: 0 });
+    expect(inner.deleted).toEqual([['t1'], ['t1']]);
+    expect(await states(steps, book)).toEqual([['t1', 'pending']]);
+  });
+
+  test('P14: what lost its label before anything was sent has changed owner, and is not sent', async () => {
+    const inner = new ScriptedStore([...WHOLE, rowOf('t2', 'u_42'), ...OTHERS], PROMPT);
+    const steps = await stepsOver(inner.store);
+    const { book } = await steps.plan();
+    inner.rows = [...HALF, rowOf('t2', 'u_42'), ...OTHERS];
+    expect(await steps.delete({ book })).toMatchObject({ submitted: 1, pulled: 1 });
+    expect(inner.deleted).toEqual([['t2']]);
+    expect(await states(steps, book)).toEqual([
+      ['t1', 'linked'],
+      ['t2', 'pending'],
+    ]);
   });
 });
 

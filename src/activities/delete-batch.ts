@@ -15,6 +15,7 @@ import type { PersonValue, Project, Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import { eraseBefore } from './copies.ts';
+import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { deltaName, expectedVerdict, nextLook } from './figures.ts';
 import { assertNotHeld, digestsOfNamed } from './legal-hold.ts';
@@ -210,6 +211,12 @@ async function ownersNow(
   // Every route, not only the first that shows a trace: a stranger's run may be visible in one generation only.
   const runs = entries.reduce((sum, entry) => sum + entry.runs, 0);
   const present = await wholeTraces(deps, reader, entries, runs);
+  const owners = new Map([...present].map(([key, rows]) => [key, reader.owner(rows)]));
+  // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root, or
+  // all but what its delete left over. What was sent since the book was sealed is looked up only where that decides.
+  const isUnlabelled = (entry: BookEntry): boolean => owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person';
+  const newest = entries.some(isUnlabelled) ? await currentBook(deps, input) : book;
+  const everSent = new Set(newest.entries.filter(({ sentMs }) => sentMs !== null).map(entryKey));
   const ours: BookEntry[] = [];
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
@@ -221,12 +228,10 @@ async function ownersNow(
       absent.push(entry);
       continue;
     }
-    const owner = reader.owner(rows);
+    const owner = owners.get(entryKey(entry));
     const isTheirsToo = owner === 'mixed' && !(book.included ?? []).includes('shared');
     if (isTheirsToo || owner === 'others') pulled.push({ entry, to: 'shared' });
-    // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root.
-    else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
-      pulled.push({ entry, to: 'linked' });
+    else if (isUnlabelled(entry) && !everSent.has(entryKey(entry))) pulled.push({ entry, to: 'linked' });
     else {
       for (const { persons } of rows) named.push(...persons);
       if (deps.store.traits.deletesBy === 'trace') {

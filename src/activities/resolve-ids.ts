@@ -270,7 +270,9 @@ export function continued(before: Book, now: Book): Book {
       return old.state === 'verifiedAbsent' || old.state === 'inconclusive' ? { ...old, state: 'pending' } : old;
     }
     const rowIds = [...new Set([...old.rowIds, ...found.rowIds])];
-    const state = found.state === 'pending' && old.state === 'survived' ? 'survived' : found.state;
+    // What was sent and carries nobody now is half deleted: it is no trace of the conversation that may be kept.
+    const now = found.state === 'linked' && old.sentMs !== null ? 'pending' : found.state;
+    const state = now === 'pending' && old.state === 'survived' ? 'survived' : now;
     return { ...found, state, rowIds, sentMs: old.sentMs, via: old.via === 'person' ? 'person' : found.via };
   });
   const had = new Set(before.entries.map(entryKey));

@@ -235,7 +235,8 @@ export function mergeDeltas(book: Book, deltas: readonly Delta[], round: number)
     }
     for (const { traceId, to } of delta.pulled) {
       const entry = at(traceId);
-      if (entry !== undefined) entry.state = to;
+      // What was sent and carries nobody now is half deleted: it must be read back, and be sent again.
+      if (entry !== undefined && (to === 'shared' || entry.sentMs === null)) entry.state = to;
     }
     for (const { traceId, rowIds } of delta.newRows) {
       const entry = at(traceId);
