@@ -2,7 +2,8 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { lastTakenMs } from '../src/activities/delete-batch.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { BlobRef } from '../src/erasure/steps.ts';
-import type { Row, TraceStore } from '../src/stores/port.ts';
+import { guarded, KillSwitch } from '../src/stores/guard.ts';
+import type { DeleteOrder, Receipt, Row, TraceStore } from '../src/stores/port.ts';
 import { laneSteps, PROMPT, type LaneSteps } from './support/lane-steps.ts';
 import { refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 
@@ -95,6 +96,89 @@ describe('a trace that is deleted by half', () => {
       ['t1', 'linked'],
       ['t2', 'pending'],
     ]);
+  });
+});
+
+describe('what counts as sent', () => {
+  /** Plans one trace over a store whose deletes end as told, and tries to delete it. */
+  async function tried(submit: (order: DeleteOrder, inner: ScriptedStore) => Promise<Receipt>) {
+    const email = { kind: 'email', key: 'metadata.email', text: 'ann@x.org', numeric: false };
+    const named = rowOf('t1', 'u_42');
+    const inner = new ScriptedStore([{ ...named, persons: [...named.persons, email] }, ...OTHERS], PROMPT);
+    const killSwitch = new KillSwitch();
+    const steps = await stepsOver(guarded({ ...inner.store, submit: (order) => submit(order, inner) }, killSwitch));
+    const { book } = await steps.plan();
+    const sentMs = async () => (await steps.bookNow(book)).entries.map((entry) => entry.sentMs);
+    return { inner, killSwitch, steps, book, sentMs };
+  }
+
+  const leaves = async (order: DeleteOrder, error: Error): Promise<Receipt> => {
+    await order.lastWord();
+    throw error;
+  };
+  const goes = (order: DeleteOrder, inner: ScriptedStore): Promise<Receipt> => inner.store.submit(order);
+
+  test('P19: nothing that a tripped kill switch kept back, so that it goes as soon as deletes are allowed', async () => {
+    const { inner, killSwitch, steps, book, sentMs } = await tried(goes);
+    killSwitch.trip('more matched than was sent');
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble', reason: 'switched-off' });
+    expect(await sentMs()).toEqual([null]);
+    killSwitch.reset('ann', 'explained');
+    // Whatever window is still open for others of this lane: what never left has none before it.
+    const settledAtMs = Date.now() + 7 * 86_400_000;
+    expect(await steps.verify({ book, settledAtMs })).toMatchObject({ kind: 'newcomers', resubmit: true });
+    expect(inner.deleted).toEqual([]);
+  });
+
+  test('P23 P27: nothing that was stopped before the call left, by pacing or by a hold', async () => {
+    const paced = await tried(() => Promise.reject(refusal('throttled', null)));
+    expect(await paced.steps.delete({ book: paced.book })).toMatchObject({ reason: 'throttled' });
+    expect(await paced.sentMs()).toEqual([null]);
+    const held = await tried(goes);
+    await held.steps.hold('email', 'ann@x.org');
+    expect(await held.steps.delete({ book: held.book })).toMatchObject({ reason: 'legal-hold' });
+    expect(await held.sentMs()).toEqual([null]);
+    expect(held.inner.deleted).toEqual([]);
+  });
+
+  test('P23: nothing of a single call that the store refused', async () => {
+    for (const [reason, status] of [
+      ['rejected', 422],
+      ['denied', 403],
+      ['throttled', 429],
+    ] as const) {
+      const { steps, book, sentMs } = await tried((order) => leaves(order, refusal(reason, status)));
+      expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble', reason });
+      expect(await sentMs()).toEqual([null]);
+    }
+  });
+
+  test('P2 P23: whatever may have arrived, however the call ended', async () => {
+    const unknown: readonly ((order: DeleteOrder) => Promise<Receipt>)[] = [
+      (order) => leaves(order, refusal('contract-broken', 200)),
+      (order) => leaves(order, refusal('rejected', 200)),
+      (order) => leaves(order, refusal('rejected', null)),
+      // The second of two calls; what became of the first is for the reads to say.
+      async (order) => {
+        await order.lastWord();
+        return leaves(order, refusal('rejected', 422));
+      },
+    ];
+    for (const submit of unknown) {
+      const { steps, book, sentMs } = await tried(submit);
+      expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble' });
+      expect(await sentMs()).toEqual([expect.any(Number)]);
+    }
+  });
+
+  test('P23: what an earlier try has sent stays sent when the next one is stopped', async () => {
+    const { killSwitch, steps, book, sentMs } = await tried((order) => leaves(order, refusal('contract-broken', 200)));
+    await steps.delete({ book });
+    const [first] = await sentMs();
+    killSwitch.trip('more matched than was sent');
+    expect(await steps.delete({ book })).toMatchObject({ reason: 'switched-off' });
+    expect(await sentMs()).toEqual([first]);
+    expect(first).not.toBeNull();
   });
 });
 

@@ -11,7 +11,7 @@ import {
 import { settledAfter } from '../erasure/rhythm.ts';
 import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
-import type { PersonValue, Project, Receipt } from '../stores/port.ts';
+import { StoreError, type PersonValue, type Project, type Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import { eraseBefore } from './copies.ts';
@@ -62,27 +62,39 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     await assertNotHeld(deps, input.subject, named);
     await run.lastWord();
   };
-  const delta: Delta = {
+  const before = deltaSchema.parse({
     round: input.round,
     batch: input.batch,
     projectId,
     sentMs: earlier?.sentMs ?? null,
     acknowledgedMs: earlier?.acknowledgedMs ?? null,
-    sent: [...new Set([...(earlier?.sent ?? []), ...sent])],
+    sent: earlier?.sent ?? [],
     absent: sorted.absent.map(({ traceId }) => traceId),
     pulled: sorted.pulled.map(({ entry, to }) => ({ traceId: entry.traceId, to })),
     newRows: sorted.newRows,
     named: [...new Set([...(earlier?.named ?? []), ...named])],
-  };
+  });
+  const delta: Delta = { ...before, sent: [...new Set([...before.sent, ...sent])] };
   let receipt: Receipt | null = null;
   const copies = await eraseBefore(deps, book, sent, { ...run, lastWord });
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
     const { progress } = run;
-    receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
-      deps.store.submit({ projectId, traces: some, lastWord, progress }),
-    );
+    let words = 0;
+    const leaving = async (): Promise<void> => {
+      await lastWord();
+      words += 1;
+    };
+    try {
+      receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
+        deps.store.submit({ projectId, traces: some, lastWord: leaving, progress }),
+      );
+    } catch (error) {
+      // What never left, or was refused, is due at once when the obstacle has gone, and has no window before it.
+      if (words === 0 || (words === 1 && isRefusal(error))) await deps.vault.put(input.requestId, name, before);
+      throw error;
+    }
   }
   const sentMs = receipt?.sentAtMs ?? delta.sentMs;
   const takenMs = lastTakenMs(receipt, earlier, nowMs);
@@ -132,6 +144,17 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     nextCheckAtMs: settledAtMs === null ? null : nextLook(deps, input.requestId, settledAtMs),
     ...expectedVerdict(deps, { nowMs, submits: false, settledAtMs, cleanReads: 0, lastCountedAtMs: null }),
   };
+}
+
+/**
+ * Whether a call that was about to leave, the only one, is known to have done nothing: it was kept back after all, or the
+ * store itself refused it. Anything that a store answers with success, or no answer, leaves open what became of the call.
+ */
+function isRefusal(error: unknown): boolean {
+  if (!(error instanceof StoreError)) return false;
+  if (error.reason === 'switched-off') return true;
+  const refused = ['rejected', 'denied', 'gone', 'throttled'].includes(error.reason);
+  return refused && error.status !== null && error.status >= 300;
 }
 
 /**
@@ -214,7 +237,8 @@ async function ownersNow(
   const owners = new Map([...present].map(([key, rows]) => [key, reader.owner(rows)]));
   // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root, or
   // all but what its delete left over. What was sent since the book was sealed is looked up only where that decides.
-  const isUnlabelled = (entry: BookEntry): boolean => owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person';
+  const isUnlabelled = (entry: BookEntry): boolean =>
+    owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person';
   const newest = entries.some(isUnlabelled) ? await currentBook(deps, input) : book;
   const everSent = new Set(newest.entries.filter(({ sentMs }) => sentMs !== null).map(entryKey));
   const ours: BookEntry[] = [];
