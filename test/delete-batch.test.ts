@@ -5,7 +5,7 @@ import type { BlobRef } from '../src/erasure/steps.ts';
 import { guarded, KillSwitch } from '../src/stores/guard.ts';
 import type { DeleteOrder, Receipt, Row, TraceStore } from '../src/stores/port.ts';
 import { laneSteps, PROMPT, type LaneSteps } from './support/lane-steps.ts';
-import { refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
+import { OTHER_PROJECT, PROJECT, refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 
 let open: LaneSteps[] = [];
 afterEach(async () => {
@@ -179,6 +179,62 @@ describe('what counts as sent', () => {
     expect(await steps.delete({ book })).toMatchObject({ reason: 'switched-off' });
     expect(await sentMs()).toEqual([first]);
     expect(first).not.toBeNull();
+  });
+});
+
+describe('P9: a project that is not there any more', () => {
+  /** Two traces in two projects, of which the second goes after the plan: whatever names it is refused. */
+  async function gone() {
+    const inner = new ScriptedStore(
+      [rowOf('t1', 'u_42'), rowOf('t2', 'u_42', { projectId: OTHER_PROJECT.id }), ...OTHERS],
+      PROMPT,
+    );
+    let isGone = false;
+    const refuse = (projectIds: readonly string[]): void => {
+      if (isGone && projectIds.includes(OTHER_PROJECT.id)) throw refusal('denied', 403);
+    };
+    inner.before = (called) => {
+      if (called.what === 'lookup') refuse(called.query.traces.map(({ projectId }) => projectId));
+      if (called.what === 'find') refuse(called.query.projects.map(({ id }) => id));
+    };
+    const steps = await stepsOver({
+      ...inner.store,
+      projects: async (progress) =>
+        (await inner.store.projects(progress)).filter(({ id }) => !isGone || id === PROJECT.id),
+      controls: async (query) => {
+        refuse(query.projects.map(({ id }) => id));
+        return inner.store.controls(query);
+      },
+    });
+    const { book } = await steps.plan();
+    isGone = true;
+    return { inner, steps, book };
+  }
+
+  test('keeps no batch of another project from being sent', async () => {
+    const { inner, steps, book } = await gone();
+    expect(await steps.delete({ book, batch: 0 })).toMatchObject({ kind: 'submitted', submitted: 1 });
+    expect(inner.deleted).toEqual([['t1']]);
+  });
+
+  test('is sent nothing, and the read calls what was in it inconclusive', async () => {
+    const { inner, steps, book } = await gone();
+    const answer = await steps.delete({ book, batch: 1 });
+    expect(answer).toMatchObject({ kind: 'submitted', submitted: 0, absent: 0, pulled: 0, settledAtMs: null });
+    expect(inner.deleted).toEqual([]);
+    inner.rows = OTHERS;
+    const read = await steps.verify({ book });
+    expect(read).toMatchObject({ traces: { matched: 2, pending: 1, inconclusive: 1 } });
+    if (read.kind !== 'trouble') expect(imbalances(read)).toEqual([]);
+  });
+
+  test('is not looked for when the key itself is refused', async () => {
+    const { steps, inner, book } = await gone();
+    inner.before = () => {
+      throw refusal('denied', 401);
+    };
+    expect(await steps.delete({ book, batch: 0 })).toMatchObject({ kind: 'trouble', reason: 'denied' });
+    expect(inner.deleted).toEqual([]);
   });
 });
 

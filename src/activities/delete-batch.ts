@@ -221,14 +221,45 @@ interface Sorted {
   readonly named: readonly PersonValue[];
 }
 
-/** Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). */
-async function ownersNow(
+interface Batch {
+  readonly book: Book;
+  readonly entries: readonly BookEntry[];
+  readonly nowMs: number;
+}
+
+/**
+ * Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). A refusal may
+ * be about a project of the plan that is not there any more: then the others are read without it. Of a batch in such a
+ * project nothing is said or sent; the read that ends the round calls it inconclusive (P9).
+ */
+async function ownersNow(deps: LaneDeps, input: DeleteInput, run: StepRun, batch: Batch): Promise<Sorted> {
+  const planned: readonly Project[] = batch.book.projects.map((project) => ({ ...project, type: '' }));
+  try {
+    return await ownersAmong(deps, input, run, { ...batch, projects: planned });
+  } catch (error) {
+    if (!isAboutAProject(error)) throw error;
+    const projects = await deps.store.projects(run.progress);
+    const visible = new Set(projects.map(({ id }) => id));
+    if (planned.every(({ id }) => visible.has(id))) throw error;
+    if (batch.entries.every(({ projectId }) => visible.has(projectId)))
+      return await ownersAmong(deps, input, run, { ...batch, projects });
+    const reader = new Reader(deps, { input, projects, nowMs: batch.nowMs, progress: run.progress });
+    return { ours: [], absent: [], pulled: [], newRows: [], reader, named: [] };
+  }
+}
+
+/** Whether a read may have failed for a project that is not there any more. */
+function isAboutAProject(error: unknown): boolean {
+  if (error instanceof Inconclusive) return true;
+  return error instanceof StoreError && ['denied', 'gone', 'rejected'].includes(error.reason);
+}
+
+async function ownersAmong(
   deps: LaneDeps,
   input: DeleteInput,
   run: StepRun,
-  { book, entries, nowMs }: { readonly book: Book; readonly entries: readonly BookEntry[]; readonly nowMs: number },
+  { book, entries, nowMs, projects }: Batch & { readonly projects: readonly Project[] },
 ): Promise<Sorted> {
-  const projects: readonly Project[] = book.projects.map((project) => ({ ...project, type: '' }));
   const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
   if (book.controlsAtPlan > 0) await reader.chooseControls();
   // Every route, not only the first that shows a trace: a stranger's run may be visible in one generation only.
