@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import type { LaneDeps } from '../src/activities/deps.ts';
 import { lastTakenMs } from '../src/activities/delete-batch.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { BlobRef } from '../src/erasure/steps.ts';
@@ -13,8 +14,8 @@ afterEach(async () => {
   open = [];
 });
 
-async function stepsOver(store: TraceStore): Promise<LaneSteps> {
-  const steps = await laneSteps(store);
+async function stepsOver(store: TraceStore, policy: Partial<LaneDeps['policy']> = {}): Promise<LaneSteps> {
+  const steps = await laneSteps(store, policy);
   open.push(steps);
   return steps;
 }
@@ -179,6 +180,45 @@ describe('what counts as sent', () => {
     expect(await steps.delete({ book })).toMatchObject({ reason: 'switched-off' });
     expect(await sentMs()).toEqual([first]);
     expect(first).not.toBeNull();
+  });
+});
+
+describe('traces of several people after an approval', () => {
+  const others = (traceId: string): Row => rowOf(traceId, 'u_7', { runId: `${traceId}-guest` });
+  const AT_PLAN: readonly Row[] = [rowOf('own', 'u_42'), rowOf('both', 'u_42'), others('both'), ...OTHERS];
+
+  async function approved(policy: Partial<LaneDeps['policy']> = {}) {
+    const inner = new ScriptedStore(AT_PLAN, PROMPT);
+    const steps = await stepsOver(inner.store, policy);
+    const { book: planned } = await steps.plan();
+    const { book, batches } = await steps.plan({ include: ['shared'], book: planned });
+    expect(batches).toEqual([2]);
+    return { inner, steps, book };
+  }
+
+  test('P14: the approved ones are sent, and one that came to hold others since is not', async () => {
+    const { inner, steps, book } = await approved();
+    inner.rows = [...AT_PLAN, others('own')];
+    expect(await steps.delete({ book })).toMatchObject({ submitted: 1, pulled: 1 });
+    expect(inner.deleted).toEqual([['both']]);
+    inner.rows = inner.rows.filter(({ traceId }) => traceId !== 'both');
+    const read = await steps.verify({ book });
+    expect(read).toMatchObject({ kind: 'clean', traces: { matched: 2, shared: 1, pending: 1 } });
+    if (read.kind !== 'trouble') expect(imbalances(read)).toEqual([]);
+  });
+
+  test('P14: one that others joined after it was sent is theirs too, and is not sent again', async () => {
+    const { inner, steps, book } = await approved();
+    expect(await steps.delete({ book })).toMatchObject({ submitted: 2, pulled: 0 });
+    inner.rows = [...AT_PLAN, others('own')];
+    const read = await steps.verify({ book });
+    expect(read).toMatchObject({ kind: 'survivors', batches: [1], traces: { survived: 1, shared: 1 } });
+  });
+
+  test('P17: a policy that erases traces of several people means these too', async () => {
+    const { inner, steps, book } = await approved({ sharedTraces: 'erase' });
+    inner.rows = [...AT_PLAN, others('own')];
+    expect(await steps.delete({ book })).toMatchObject({ submitted: 2, pulled: 0 });
   });
 });
 

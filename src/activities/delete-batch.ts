@@ -8,6 +8,7 @@ import {
   type BookEntry,
   type Delta,
 } from '../erasure/book.ts';
+import { sharedIncluded } from '../erasure/linked.ts';
 import { settledAfter } from '../erasure/rhythm.ts';
 import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
@@ -272,6 +273,7 @@ async function ownersAmong(
     owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person';
   const newest = entries.some(isUnlabelled) ? await currentBook(deps, input) : book;
   const everSent = new Set(newest.entries.filter(({ sentMs }) => sentMs !== null).map(entryKey));
+  const isIncluded = sharedIncluded(book);
   const ours: BookEntry[] = [];
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
@@ -284,7 +286,7 @@ async function ownersAmong(
       continue;
     }
     const owner = owners.get(entryKey(entry));
-    const isTheirsToo = owner === 'mixed' && !(book.included ?? []).includes('shared');
+    const isTheirsToo = owner === 'mixed' && !isIncluded(entry);
     if (isTheirsToo || owner === 'others') pulled.push({ entry, to: 'shared' });
     else if (isUnlabelled(entry) && !everSent.has(entryKey(entry))) pulled.push({ entry, to: 'linked' });
     else {

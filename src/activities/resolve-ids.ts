@@ -299,6 +299,7 @@ export function continued(before: Book, now: Book): Book {
     notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
     controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
     finders: Math.min(before.finders, now.finders),
+    ...(before.sharedApproved === undefined ? {} : { sharedApproved: before.sharedApproved }),
     named: [...new Set([...(before.named ?? []), ...(now.named ?? [])])],
   };
 }

@@ -2,7 +2,7 @@ import { stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import { batchesOf, bookSchema, entryKey, type Book, type BookCopy, type BookEntry } from '../erasure/book.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
-import { isNewActivity, type Reach } from '../erasure/linked.ts';
+import { isNewActivity, sharedIncluded, type Reach } from '../erasure/linked.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
@@ -139,6 +139,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
 
   const settled = input.settledAtMs === null || nowMs >= input.settledAtMs;
   const lostKeys = new Set(lost.map(entryKey));
+  const isIncluded = sharedIncluded(book);
   const entries = book.entries.map((entry) =>
     entryAfterRead(reader, entry, {
       rows: present.get(entryKey(entry)),
@@ -146,7 +147,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
       lost: lostKeys.has(entryKey(entry)),
       keepRows: store.traits.deletesBy === 'row',
       reach,
-      sharedIncluded: (book.included ?? []).includes('shared'),
+      sharedIncluded: isIncluded(entry),
     }),
   );
   const strangers = new Map([...expansion.traces].filter(([key]) => !old.has(key)));

@@ -107,6 +107,8 @@ export const bookSchema = z.strictObject({
   erasedByPolicy: z.array(z.enum(INCLUDES)).optional(),
   /** What is erased along by policy or approval: such traces are not pulled for what they are known to be (P14). */
   included: z.array(z.enum(INCLUDES)).optional(),
+  /** The traces of several people that an approval included; absent: of whichever, as earlier releases had it. */
+  sharedApproved: z.array(z.strictObject({ projectId: z.string(), traceId: z.string() })).optional(),
   /** Keyed digests of all values that were read on the person's traces: who is held is asked by them too (P27). */
   named: z.array(z.string()).optional(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */

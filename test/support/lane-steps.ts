@@ -49,7 +49,7 @@ export interface LaneSteps {
 }
 
 /** Opens the steps of a lane that erases `user_id=u_42`. */
-export async function laneSteps(store: TraceStore, more: Partial<LaneDeps> = {}): Promise<LaneSteps> {
+export async function laneSteps(store: TraceStore, policy: Partial<LaneDeps['policy']> = {}): Promise<LaneSteps> {
   const stateDir = await mkdtemp(join(tmpdir(), 'lethe-steps-'));
   const keys: Keys = deriveKeys({ hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') });
   const holds = new SubjectHolds({ stateDir, now: () => Date.now() });
@@ -74,13 +74,14 @@ export async function laneSteps(store: TraceStore, more: Partial<LaneDeps> = {})
       sharedTraces: 'keep',
       linkedTraces: 'keep',
       graceMs: HOUR_MS,
+      ...policy,
     },
     kinds,
     searchKeys: { user_id: [KEY], email: ['metadata.email'] },
     accept: [],
-    ...more,
   };
   const activities = createLaneActivities(deps);
+  const receivedAtMs = Date.now();
   let steps = 0;
   const common = () => ({
     requestId: REQUEST,
@@ -94,8 +95,8 @@ export async function laneSteps(store: TraceStore, more: Partial<LaneDeps> = {})
       known: [],
       acceptUnlabelled: 0,
       expectAtMost: null,
-      receivedAtMs: Date.now(),
-      dueAtMs: Date.now() + 30 * DAY_MS,
+      receivedAtMs,
+      dueAtMs: receivedAtMs + 30 * DAY_MS,
       dryRun: false,
       lostManifest: 0,
       scopeDigest: 'a'.repeat(64),
