@@ -280,8 +280,8 @@ describe('P9: a project that is not there any more', () => {
 
 describe('who is held', () => {
   /** A trace that names the person twice, and a copy of it that a call erases at the time that its trait says. */
-  async function copied(erasedWhen: 'before' | 'after') {
-    const named = rowOf('t1', 'u_42');
+  async function copied(erasedWhen: 'before' | 'after', traceId = 't1') {
+    const named = rowOf(traceId, 'u_42');
     const email = { kind: 'email', key: 'metadata.email', text: 'ann@x.org', numeric: false };
     const inner = new ScriptedStore([{ ...named, persons: [...named.persons, email] }, ...OTHERS], {
       ...PROMPT,
@@ -314,6 +314,26 @@ describe('who is held', () => {
     inner.rows = OTHERS;
     await steps.hold('email', 'ann@x.org');
     expect(await steps.verify({ book })).toMatchObject({ kind: 'trouble', reason: 'legal-hold' });
+    expect(erased).toEqual([]);
+  });
+
+  test('P27: a hold costs no whole read each time that it is met again', async () => {
+    const { inner, steps, book, erased } = await copied('after');
+    await steps.delete({ book });
+    inner.rows = OTHERS;
+    await steps.hold('user_id', 'u_42');
+    const before = (['find', 'lookup', 'controls'] as const).map((what) => inner.count(what));
+    expect(await steps.verify({ book })).toMatchObject({ kind: 'trouble', reason: 'legal-hold' });
+    expect((['find', 'lookup', 'controls'] as const).map((what) => inner.count(what))).toEqual(before);
+    expect(erased).toEqual([]);
+  });
+
+  test('P27: where no copy is left to erase, a hold keeps nothing from being proven', async () => {
+    const { inner, steps, book, erased } = await copied('after', 't2');
+    await steps.delete({ book });
+    inner.rows = OTHERS;
+    await steps.hold('user_id', 'u_42');
+    expect(await steps.verify({ book })).toMatchObject({ kind: 'clean', counted: true });
     expect(erased).toEqual([]);
   });
 

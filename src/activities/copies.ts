@@ -52,12 +52,7 @@ export async function settleCopies(
   },
 ): Promise<CopyWork> {
   const { store } = deps;
-  const whenOf = erasureTimes(deps);
-  const considered = book.copies.filter(
-    ({ state, kind }) => state === 'inconclusive' && (final || ['before', 'after'].includes(whenOf.get(kind) ?? '')),
-  );
-  const mayErase = (copy: BookCopy): boolean =>
-    whenOf.has(copy.kind) && copy.others !== true && isOurs(book, copy) && (copy.tries ?? 0) < MOST_TRIES;
+  const { considered, mayErase } = openCopies(deps, book, final);
   const seenKeys = new Set(seen.map(copyKey));
   const reports: ReadReport[] = [];
   const look = async (copies: readonly BookCopy[]): Promise<ReadonlySet<string>> => {
@@ -98,6 +93,52 @@ export async function settleCopies(
     (copy) => left.has(copyKey(copy)) && accepted.has(copyKey(copy)) && (tried.get(copyKey(copy)) ?? 0) < MOST_TRIES,
   );
   return { book: { ...book, copies }, left, pending: pending.length, reports, receipts };
+}
+
+/**
+ * Asks for holds before a read that would end with erasing copies, so that it is not made in vain again and again while
+ * the person is held. Where nothing is left to erase, a hold keeps nothing from being proven.
+ *
+ * @throws StepTrouble `legal-hold`
+ */
+export async function assertCopiesNotHeld(
+  deps: LaneDeps,
+  {
+    subject,
+    book,
+    run,
+    final,
+  }: {
+    readonly subject: readonly Identifier[];
+    readonly book: Book;
+    readonly run: StepRun;
+    readonly final: boolean;
+  },
+): Promise<void> {
+  const { considered, mayErase } = openCopies(deps, book, final);
+  const doomed = considered.filter(mayErase);
+  if (doomed.length === 0) return;
+  try {
+    await assertNotHeld(deps, subject, book.named);
+  } catch (held) {
+    const { left } = await deps.store.lookupCopies(doomed.map(copyOf), run.progress);
+    if (left.length > 0) throw held;
+  }
+}
+
+/** Copies that a clean read looks at, and which of them it may erase. */
+function openCopies(
+  deps: LaneDeps,
+  book: Book,
+  final: boolean,
+): { readonly considered: readonly BookCopy[]; readonly mayErase: (copy: BookCopy) => boolean } {
+  const whenOf = erasureTimes(deps);
+  const considered = book.copies.filter(
+    ({ state, kind }) => state === 'inconclusive' && (final || ['before', 'after'].includes(whenOf.get(kind) ?? '')),
+  );
+  const mayErase = (copy: BookCopy): boolean =>
+    whenOf.has(copy.kind) && copy.others !== true && isOurs(book, copy) && (copy.tries ?? 0) < MOST_TRIES;
+  return { considered, mayErase };
 }
 
 /** The copies at the lane's end: looked at by the read that ends it, each is gone or somebody's work. */

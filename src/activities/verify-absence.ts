@@ -15,7 +15,7 @@ import {
 import { DAY_MS } from '../erasure/rhythm.ts';
 import { isOpen } from '../erasure/tasks.ts';
 import type { Copy, CopyReceipt, Project, Row, TraceKey } from '../stores/port.ts';
-import { concludedCopies, settleCopies, withTasks } from './copies.ts';
+import { assertCopiesNotHeld, concludedCopies, settleCopies, withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
@@ -39,6 +39,10 @@ export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<Verif
     const projects = await deps.store.projects(run.progress);
     if (projects.length === 0) {
       throw new StepTrouble('no-projects', 'the key sees no project any more; that proves nothing about the traces');
+    }
+    if (whyTooEarly(input, nowMs, deps.store.traits.rhythm.settleMs) === null) {
+      const final = input.cleanReads + 1 >= deps.policy.cleanReads;
+      await assertCopiesNotHeld(deps, { subject: input.subject, book, run, final });
     }
     const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
     let outcome: Outcome;
