@@ -212,6 +212,17 @@ describe('mergeDeltas', () => {
     });
   });
 
+  test('P4 P23: what was sent and has lost its labels since is half deleted, and never filed as linked', () => {
+    const pulled = [{ traceId: 'a', to: 'linked' as const }];
+    const inOne = [delta({ sent: ['a'], sentMs: T0, pulled })];
+    const inTwo = [delta({ sent: ['a'], sentMs: T0 }), delta({ round: 2, pulled })];
+    for (const deltas of [inOne, inTwo]) {
+      expect(states(mergeDeltas(book([entry('a')]), deltas, 2))).toEqual({ a: 'pending, sent' });
+    }
+    const before = book([entry('a', { state: 'survived', sentMs: T0 })]);
+    expect(states(mergeDeltas(before, [delta({ pulled })], 1))).toEqual({ a: 'survived, sent' });
+  });
+
   test.each<readonly [string, Delta, Delta, string]>([
     [
       'gone in one round, back and sent in the next',

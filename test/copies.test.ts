@@ -334,6 +334,38 @@ describe('manual tasks', () => {
   });
 
   story(
+    'P24 P35: the id of a request that joined names the same tasks, before and after the end',
+    {},
+    async (world) => {
+      const { ours, copied } = await setUp(world);
+      await mixedExample(world, ours, copied.dataset);
+      const { requestId } = await world.erase();
+      const identifiers = [
+        { kind: 'user_id', value: PERSON },
+        { kind: 'email', value: 'ann@x.org' },
+      ];
+      const second = await world.erase({ requestId: 'second', identifiers, join: 'extend' });
+      expect(second).toMatchObject({ requestId: 'second', joined: true });
+      const end = await world.client.result(requestId);
+      expect(end.joinedRequests).toMatchObject([{ requestId: 'second' }]);
+      const [task] = end.connections[CONNECTION]?.tasks ?? [];
+      const id = task?.id ?? '';
+      const [revealed] = await world.client.tasks('second', { reveal: true });
+      expect(revealed).toMatchObject({ id, state: 'open', ids: [expect.any(String)] });
+      expect(await world.client.attest('second', { ...BY, task: id })).toMatchObject({ delivered: 'record' });
+      for (const name of ['second', requestId]) {
+        expect(await world.client.tasks(name)).toMatchObject([{ id, state: 'attested', attestedBy: 'ines' }]);
+      }
+      const packet = await world.client.supportPacket('second', {
+        directory: join(world.stateDir, 'p'),
+        allTraces: true,
+      });
+      expect(packet.files).toMatchObject([{ connection: CONNECTION, traces: 2 }]);
+      expect((await world.record(requestId)).addenda).toHaveLength(1);
+    },
+  );
+
+  story(
     'policy.waitForTasks keeps a lane open until the last word, and then it reads again',
     waiting('60 d'),
     async (world) => {

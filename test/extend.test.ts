@@ -135,6 +135,7 @@ describe('P24: a plan that goes on from an earlier one', () => {
         entry('shared', { state: 'shared' }),
         entry('still shared', { state: 'shared' }),
         entry('unclear', { state: 'inconclusive', sentMs: 7 }),
+        entry('half deleted', { sentMs: 7 }),
       ],
       {
         mergedRound: 3,
@@ -149,6 +150,7 @@ describe('P24: a plan that goes on from an earlier one', () => {
         entry('shared', { via: 'known' }),
         entry('still shared', { state: 'shared' }),
         entry('of the alias'),
+        entry('half deleted', { state: 'linked', via: 'thread' }),
       ],
       { known: [{ id: 'k', state: 'neverMatched', kind: null, foreign: false }] },
     );
@@ -161,6 +163,7 @@ describe('P24: a plan that goes on from an earlier one', () => {
       shared: ['pending', null],
       'still shared': ['shared', null],
       unclear: ['pending', 7],
+      'half deleted': ['pending', 7],
       'of the alias': ['pending', null],
     });
     expect(merged).toMatchObject({ mergedRound: 3, known: [{ id: 'k', state: 'resolved' }] });

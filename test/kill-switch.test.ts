@@ -3,8 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import type { RequestStatus } from '../src/erasure/status.ts';
 import { KillSwitch, killSwitchFile } from '../src/stores/kill-switch.ts';
 import { lethe } from './support/cli.ts';
+import { CONNECTION, World } from './support/world.ts';
+
+const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
 
 let state: string;
 let file: string;
@@ -56,6 +60,41 @@ describe('P19: a kill switch', () => {
     expect(new KillSwitch(file).reset('ann', 'again')).toBeNull();
   });
 });
+
+test('P19 P26: while it is tripped no batch leaves and none is given up; then all go in the same round', async () => {
+  const world = await World.start('switched-off');
+  try {
+    const projects = ['chat', 'search', 'voice', 'mail', 'batch'];
+    const seeded = projects.map((project) => world.seed(['u_42', 'u_7', 'u_8'], 1, project));
+    const ours = seeded.flatMap((people) => people.get('u_42') ?? []);
+    const killSwitch = new KillSwitch(killSwitchFile(world.stateDir, CONNECTION));
+    killSwitch.trip('more matched than was sent');
+    const { requestId } = await world.erase();
+    const tries = async (): Promise<number> =>
+      (await world.record(requestId)).lanes[CONNECTION]?.entries.filter(({ entry }) => entry.kind === 'trouble')
+        .length ?? 0;
+    const attention = ({ connections }: RequestStatus) => connections[CONNECTION]?.attention;
+    const flagged = await world.until(requestId, (at) => attention(at)?.reason === 'switched-off');
+    expect(flagged).toMatchObject({ status: 'needs-operator' });
+    expect(attention(flagged)?.next).toContain('lethe allow-deletes');
+    while ((await tries()) < 8) await world.client.send('checkNow', requestId, BY);
+    expect(world.sim.truth.submissions()).toEqual([]);
+    const stuck = await world.client.status(requestId);
+    expect(stuck.connections[CONNECTION]).toMatchObject({ round: 1, traces: { pending: 5, survived: 0 } });
+
+    killSwitch.reset('ann', 'explained');
+    await world.client.send('retry', requestId, BY);
+    const end = await world.client.result(requestId);
+    expect(end.status).toBe('verified');
+    expect(end.connections[CONNECTION]).toMatchObject({ round: 1, traces: { matched: 5, verifiedAbsent: 5 } });
+    expect(ours.map((traceId) => world.sim.truth.submissionsOf(traceId).length)).toEqual([1, 1, 1, 1, 1]);
+    expect(world.liveTraces('u_42')).toEqual([]);
+    expect(world.liveTraces('u_7')).toHaveLength(5);
+    expect(world.sim.truth.unasked()).toEqual([]);
+  } finally {
+    await world.close();
+  }
+}, 90_000);
 
 test('P19: an operator sees a tripped switch in doctor and resets it by command', async () => {
   const config = join(state, 'lethe.yaml');

@@ -395,6 +395,33 @@ describe('trouble', () => {
     expect(lane.trouble).toMatchObject({ sinceMs: T0, probes: 11 });
   });
 
+  describe('P26: a batch', () => {
+    const after = (troubles: readonly Partial<Trouble>[]): LaneState =>
+      troubles.reduce<LaneState>((lane, more) => troubled(lane, trouble(more), 0), at.deleting);
+    const refused = { reason: 'rejected', refused: true } as const;
+    const silent = { reason: 'unreachable' } as const;
+
+    test('that the store refuses three times is left out, and only refusals count', () => {
+      expect(after([silent, silent, refused])).toMatchObject({ nextBatch: 0, trouble: { kind: 'rejected' } });
+      expect(after([refused, silent, refused])).toMatchObject({ nextBatch: 0 });
+      const without = after([refused, silent, refused, refused]);
+      expect(without).toMatchObject({ phase: 'deleting', nextBatch: 1, trouble: null, flag: { reason: 'rejected' } });
+      expect(nextCommand(without, T0)).toEqual({ do: 'delete' });
+    });
+
+    test('is left out as it was while an earlier release, which counted every try, answers', () => {
+      expect(after([silent, silent, { reason: 'rejected' }])).toMatchObject({ nextBatch: 1, trouble: null });
+    });
+
+    test('P19: is never left out for a kill switch, which concerns them all, and somebody is asked for at once', () => {
+      const lane = after(Array.from({ length: 9 }, () => ({ reason: 'switched-off' as const })));
+      expect(lane).toMatchObject({ phase: 'deleting', nextBatch: 0, round: 1 });
+      expect(attentionOf(lane, T0)).toMatchObject({ reason: 'switched-off' });
+      expect(statusOf(lane, T0)).toBe('needs-operator');
+      expect(nextCommand(order(lane, 'retry'), T0)).toEqual({ do: 'delete' });
+    });
+  });
+
   test('a lane that never had a plan learns its clock from its trouble', () => {
     const clock = { realMs: T0, virtualMs: T0 + 365 * DAY_MS, speed: 1000 };
     const lane = troubled(newLane(NAME, 0), trouble({ clock, atMs: T0 + 365 * DAY_MS }), 0);

@@ -5,6 +5,7 @@ import { imbalances } from '../src/erasure/ledger.ts';
 import type { RequestStatus } from '../src/erasure/status.ts';
 import { startBraintrustSimulator, type BraintrustSimulator } from '../src/simulators/braintrust/index.ts';
 import { startRespanSimulator, type RespanSimulator } from '../src/simulators/respan/index.ts';
+import { KillSwitch, killSwitchFile } from '../src/stores/kill-switch.ts';
 import type { TraceStore } from '../src/stores/port.ts';
 import { StoreError } from '../src/stores/port.ts';
 import type { RespanConnectionInput } from '../src/stores/respan/config.ts';
@@ -422,4 +423,26 @@ describe('Braintrust', () => {
     for (const id of ['x-1', 'x-2']) expect(sim.truth.isRowLive(id)).toBe(true);
     for (const other of OTHERS) expect(sim.truth.tracesOf(person(other))).toHaveLength(other === 'u_7' ? 7 : 6);
   }, 60_000);
+
+  test('P9: a project that disappears before its delete holds up no other, and what was in it is inconclusive', async () => {
+    const { world, sim } = await braintrustWorld('project-gone', {}, 150_000);
+    const people = [PERSON, ...OTHERS];
+    const seeded = ['chat', 'support'].map((project) => sim.seedPeople({ project, people, tracesPerPerson: 2 }));
+    expect(seeded.map((of) => of.length)).toEqual([people.length, people.length]);
+    const killSwitch = new KillSwitch(killSwitchFile(world.stateDir, BRAINTRUST));
+    killSwitch.trip('until the project is gone');
+    const { requestId } = await world.erase(request());
+    await world.until(requestId, ({ connections }) => connections[BRAINTRUST]?.attention?.reason === 'switched-off');
+    sim.deleteProject('support');
+    killSwitch.reset('ann', 'it is gone');
+    await world.client.send('retry', requestId, { requestedBy: 'ines', reason: 'ticket 4711' });
+    const end = await world.until(requestId, hasEnded);
+    assertSums(end);
+    expect(end.status).toBe('verified-with-exceptions');
+    expect(end.connections[BRAINTRUST]?.traces).toMatchObject({ matched: 4, verifiedAbsent: 2, inconclusive: 2 });
+    expect(sim.truth.unasked()).toEqual([]);
+    for (const other of OTHERS) {
+      expect(sim.truth.tracesOf([{ key: 'user_id', value: other }]).length).toBeGreaterThanOrEqual(2);
+    }
+  }, 40_000);
 });

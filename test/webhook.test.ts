@@ -6,7 +6,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { signWebhook, verifyWebhook, webhookKey } from '../src/activities/webhook.ts';
 import { parseConfig, type ConfigInput } from '../src/config/config.ts';
 import { ConfigError } from '../src/config/errors.ts';
-import { EVENT_KINDS, eventsOf, NOTIFY_WORKFLOW, type EventKind, type WebhookBody } from '../src/erasure/events.ts';
+import {
+  EVENT_KINDS,
+  eventsOf,
+  isRaisedAgain,
+  NOTIFY_WORKFLOW,
+  type EventKind,
+  type StatusEvent,
+  type WebhookBody,
+} from '../src/erasure/events.ts';
 import { connectionStatus, newLane } from '../src/erasure/lane.ts';
 import { HOUR_MS } from '../src/erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../src/erasure/status.ts';
@@ -147,9 +155,36 @@ describe('events', () => {
   test('another reason of the same lane is another event, and a flag that goes is none', () => {
     const other = { ...denied, reason: 'survivors' };
     expect(eventsOf(status({}, { attention: denied }), status({}, { attention: other }))).toEqual([
-      { kind: 'flagged', connection: CONNECTION, reason: 'survivors', key: `flagged/${CONNECTION}/survivors` },
+      {
+        kind: 'flagged',
+        connection: CONNECTION,
+        reason: 'survivors',
+        key: `flagged/${CONNECTION}/survivors`,
+        since: other.since,
+      },
     ]);
     expect(eventsOf(status({}, { attention: denied }), status())).toEqual([]);
+  });
+
+  test('P26: a flag that was raised again is news: at once where only a person can go on, else after a day', () => {
+    const flagAt = (reason: string, at: number) => {
+      const attention = { reason, since: new Date(at).toISOString(), next: '' };
+      const [event] = eventsOf(null, status({}, { attention }));
+      if (event === undefined) throw new Error('no event');
+      return event;
+    };
+    const T0 = Date.UTC(2026, 10, 27, 20);
+    const told = (event: StatusEvent) => ({ [event.key]: event.since ?? '' });
+    for (const reason of ['approval', 'hold-expired']) {
+      const first = flagAt(reason, T0);
+      expect(isRaisedAgain(first, told(first))).toBe(false);
+      expect(isRaisedAgain(flagAt(reason, T0 + HOUR_MS), told(first))).toBe(true);
+    }
+    const first = flagAt('denied', T0);
+    expect(isRaisedAgain(flagAt('denied', T0 + 23 * HOUR_MS), told(first))).toBe(false);
+    expect(isRaisedAgain(flagAt('denied', T0 + 24 * HOUR_MS), told(first))).toBe(true);
+    // Told by an earlier release, which did not keep since when it stood.
+    expect(isRaisedAgain(first, {})).toBe(false);
   });
 
   test('the end and being at risk are told when they come', () => {
@@ -321,6 +356,36 @@ describe('webhooks', () => {
     await erasure.abandon({ requestedBy: 'ines', reason: 'ticket 4711' });
     expect((await erasure.result()).status).toBe('abandoned');
     expect(to.deliveries.map(({ body }) => body.event)).toEqual(['flagged', 'overdue']);
+  });
+
+  test('P17 P26: a second stop for approval is told like the first', async () => {
+    const to = await Receiver.start(() => ({ status: 200 }));
+    receiver = to;
+    world = await World.start('second stop', {
+      config: (base) => ({
+        ...base,
+        policy: { ...base.policy, approveAbove: 1 },
+        notify: { url: to.url, secret: SECRET, events: ['flagged'] },
+      }),
+    });
+    const at = world;
+    at.seed(['u_42', 'u_7', 'u_8'], 2);
+    const { requestId } = await at.erase();
+    const waiting = await at.until(requestId, ({ status: now }) => now === 'awaiting-approval');
+    await until(() => to.of('flagged').length === 1);
+    const plan = waiting.connections[CONNECTION]?.plan;
+    const by = { requestedBy: 'ines', reason: 'ticket 4711', connection: CONNECTION };
+    await at.client.approve(requestId, { ...by, planDigest: plan?.digest ?? '', atMost: 2 });
+    await at.until(requestId, ({ status: now }) => now === 'waiting');
+    at.seed(['u_42'], 3);
+    await at.until(requestId, ({ status: now }) => now === 'awaiting-approval');
+    await until(() => to.of('flagged').length === 2);
+    expect(to.of('flagged').map(({ body }) => body.reason)).toEqual(['approval', 'approval']);
+    expect(new Set(to.of('flagged').map(({ headers }) => headers['webhook-id'])).size).toBe(2);
+    await at.client.send('abandon', requestId, { requestedBy: 'ines', reason: 'ticket 4711' });
+    await at.client.result(requestId);
+    expect(to.of('flagged')).toHaveLength(2);
+    expect(at.sim.truth.unasked()).toEqual([]);
   });
 
   test('a redirect is not followed, and one that stays is given up visibly; the erasure ended long before', async () => {

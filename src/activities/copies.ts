@@ -1,9 +1,11 @@
 import type { Book, BookCopy } from '../erasure/book.ts';
+import type { Identifier } from '../erasure/request.ts';
 import type { LaneFigures } from '../erasure/steps.ts';
 import { tasksAmong, withAttestations, type Attestation, type ManualTask } from '../erasure/tasks.ts';
 import type { Copy, CopyReceipt, CopyTrait, ReadReport } from '../stores/port.ts';
 import { taskId } from '../vault/keys.ts';
 import type { LaneDeps } from './deps.ts';
+import { assertNotHeld } from './legal-hold.ts';
 import type { StepRun } from './step.ts';
 
 /** Calls that may answer success and do nothing before a copy is left to a person. */
@@ -26,25 +28,31 @@ export interface CopyWork {
  * Looks at copies with a read that is clean, erases those of the person's own that are still there and that a call can name
  * alone (P22), and looks again. What goes with its trace is looked at first, so that nothing is called for what is gone.
  *
+ * @param subject the request's person.
  * @param seen copies that this very step has read.
+ * @param named digests of the values on them, see `digestsOfNamed`.
  * @param final whether the lane may end with this read: then all are looked at, and those that lead to the traces go too.
  */
 export async function settleCopies(
   deps: LaneDeps,
   {
+    subject,
     book,
     run,
     seen,
+    named = [],
     final,
-  }: { readonly book: Book; readonly run: StepRun; readonly seen: readonly Copy[]; readonly final: boolean },
+  }: {
+    readonly subject: readonly Identifier[];
+    readonly book: Book;
+    readonly run: StepRun;
+    readonly seen: readonly Copy[];
+    readonly named?: readonly string[];
+    readonly final: boolean;
+  },
 ): Promise<CopyWork> {
   const { store } = deps;
-  const whenOf = erasureTimes(deps);
-  const considered = book.copies.filter(
-    ({ state, kind }) => state === 'inconclusive' && (final || ['before', 'after'].includes(whenOf.get(kind) ?? '')),
-  );
-  const mayErase = (copy: BookCopy): boolean =>
-    whenOf.has(copy.kind) && copy.others !== true && isOurs(book, copy) && (copy.tries ?? 0) < MOST_TRIES;
+  const { considered, mayErase } = openCopies(deps, book, final);
   const seenKeys = new Set(seen.map(copyKey));
   const reports: ReadReport[] = [];
   const look = async (copies: readonly BookCopy[]): Promise<ReadonlySet<string>> => {
@@ -62,7 +70,11 @@ export async function settleCopies(
   let receipts: readonly CopyReceipt[] = [];
   let accepted: ReadonlySet<string> = new Set();
   if (doomed.length > 0 && store.eraseCopies !== undefined) {
-    const erased = await store.eraseCopies(doomed.map(copyOf), run.lastWord, run.progress);
+    const lastWord = async (): Promise<void> => {
+      await assertNotHeld(deps, subject, [...(book.named ?? []), ...named]);
+      await run.lastWord();
+    };
+    const erased = await store.eraseCopies(doomed.map(copyOf), lastWord, run.progress);
     reports.push(...erased.reports);
     receipts = erased.receipts ?? [];
     accepted =
@@ -81,6 +93,52 @@ export async function settleCopies(
     (copy) => left.has(copyKey(copy)) && accepted.has(copyKey(copy)) && (tried.get(copyKey(copy)) ?? 0) < MOST_TRIES,
   );
   return { book: { ...book, copies }, left, pending: pending.length, reports, receipts };
+}
+
+/**
+ * Asks for holds before a read that would end with erasing copies, so that it is not made in vain again and again while
+ * the person is held. Where nothing is left to erase, a hold keeps nothing from being proven.
+ *
+ * @throws StepTrouble `legal-hold`
+ */
+export async function assertCopiesNotHeld(
+  deps: LaneDeps,
+  {
+    subject,
+    book,
+    run,
+    final,
+  }: {
+    readonly subject: readonly Identifier[];
+    readonly book: Book;
+    readonly run: StepRun;
+    readonly final: boolean;
+  },
+): Promise<void> {
+  const { considered, mayErase } = openCopies(deps, book, final);
+  const doomed = considered.filter(mayErase);
+  if (doomed.length === 0) return;
+  try {
+    await assertNotHeld(deps, subject, book.named);
+  } catch (held) {
+    const { left } = await deps.store.lookupCopies(doomed.map(copyOf), run.progress);
+    if (left.length > 0) throw held;
+  }
+}
+
+/** Copies that a clean read looks at, and which of them it may erase. */
+function openCopies(
+  deps: LaneDeps,
+  book: Book,
+  final: boolean,
+): { readonly considered: readonly BookCopy[]; readonly mayErase: (copy: BookCopy) => boolean } {
+  const whenOf = erasureTimes(deps);
+  const considered = book.copies.filter(
+    ({ state, kind }) => state === 'inconclusive' && (final || ['before', 'after'].includes(whenOf.get(kind) ?? '')),
+  );
+  const mayErase = (copy: BookCopy): boolean =>
+    whenOf.has(copy.kind) && copy.others !== true && isOurs(book, copy) && (copy.tries ?? 0) < MOST_TRIES;
+  return { considered, mayErase };
 }
 
 /** The copies at the lane's end: looked at by the read that ends it, each is gone or somebody's work. */

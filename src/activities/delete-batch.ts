@@ -8,16 +8,18 @@ import {
   type BookEntry,
   type Delta,
 } from '../erasure/book.ts';
+import { sharedIncluded } from '../erasure/linked.ts';
 import { settledAfter } from '../erasure/rhythm.ts';
 import type { DeleteAnswer, DeleteInput, Trouble } from '../erasure/steps.ts';
 import { optionalInstant, recordedInstant, recordedRead } from '../evidence/record.ts';
-import type { PersonValue, Project, Receipt } from '../stores/port.ts';
+import { StoreError, type PersonValue, type Project, type Receipt } from '../stores/port.ts';
 import { digestIds } from '../vault/keys.ts';
 import { VaultLostError } from '../vault/vault.ts';
 import { eraseBefore } from './copies.ts';
+import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { deltaName, expectedVerdict, nextLook } from './figures.ts';
-import { assertNotHeld } from './legal-hold.ts';
+import { assertNotHeld, digestsOfNamed } from './legal-hold.ts';
 import { recordedErasures } from './recorded-erasures.ts';
 import { Inconclusive, Reader } from './reader.ts';
 import { rowIdsOf } from './resolve-ids.ts';
@@ -55,31 +57,45 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
   const acknowledged = new Set(earlier?.acknowledgedMs == null ? [] : earlier.sent);
   const traces = sorted.ours.filter(({ traceId }) => !acknowledged.has(traceId));
   const sent = traces.map(({ traceId }) => traceId);
-  const delta: Delta = {
+  const named = digestsOfNamed(deps, sorted.named);
+  const lastWord = async (): Promise<void> => {
+    // Who is named on the traces may be held under an identifier that the request does not know.
+    await assertNotHeld(deps, input.subject, named);
+    await run.lastWord();
+  };
+  const before = deltaSchema.parse({
     round: input.round,
     batch: input.batch,
     projectId,
     sentMs: earlier?.sentMs ?? null,
     acknowledgedMs: earlier?.acknowledgedMs ?? null,
-    sent: [...new Set([...(earlier?.sent ?? []), ...sent])],
+    sent: earlier?.sent ?? [],
     absent: sorted.absent.map(({ traceId }) => traceId),
     pulled: sorted.pulled.map(({ entry, to }) => ({ traceId: entry.traceId, to })),
     newRows: sorted.newRows,
-  };
+    named: [...new Set([...(earlier?.named ?? []), ...named])],
+  });
+  const delta: Delta = { ...before, sent: [...new Set([...before.sent, ...sent])] };
   let receipt: Receipt | null = null;
-  const copies = await eraseBefore(deps, book, sent, run);
+  const copies = await eraseBefore(deps, book, sent, { ...run, lastWord });
   if (sent.length > 0) {
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
     const { progress } = run;
-    const lastWord = async (): Promise<void> => {
-      // Who is named on the traces may be held under an identifier that the request does not know.
-      await assertNotHeld(deps, input.subject, sorted.named);
-      await run.lastWord();
+    let words = 0;
+    const leaving = async (): Promise<void> => {
+      await lastWord();
+      words += 1;
     };
-    receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
-      deps.store.submit({ projectId, traces: some, lastWord, progress }),
-    );
+    try {
+      receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
+        deps.store.submit({ projectId, traces: some, lastWord: leaving, progress }),
+      );
+    } catch (error) {
+      // What never left, or was refused, is due at once when the obstacle has gone, and has no window before it.
+      if (words === 0 || (words === 1 && isRefusal(error))) await deps.vault.put(input.requestId, name, before);
+      throw error;
+    }
   }
   const sentMs = receipt?.sentAtMs ?? delta.sentMs;
   const takenMs = lastTakenMs(receipt, earlier, nowMs);
@@ -129,6 +145,17 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     nextCheckAtMs: settledAtMs === null ? null : nextLook(deps, input.requestId, settledAtMs),
     ...expectedVerdict(deps, { nowMs, submits: false, settledAtMs, cleanReads: 0, lastCountedAtMs: null }),
   };
+}
+
+/**
+ * Whether a call that was about to leave, the only one, is known to have done nothing: it was kept back after all, or the
+ * store itself refused it. Anything that a store answers with success, or no answer, leaves open what became of the call.
+ */
+function isRefusal(error: unknown): boolean {
+  if (!(error instanceof StoreError)) return false;
+  if (error.reason === 'switched-off') return true;
+  const refused = ['rejected', 'denied', 'gone', 'throttled'].includes(error.reason);
+  return refused && error.status !== null && error.status >= 300;
 }
 
 /**
@@ -191,42 +218,79 @@ interface Sorted {
   /** Rows that the manifest does not know, by trace; only where the store deletes by rows. */
   readonly newRows: Delta['newRows'];
   readonly reader: Reader;
-  /** Values on the rows of `ours`, each once. */
-  readonly named: readonly { readonly kind: string; readonly text: string }[];
+  /** Values on the rows of `ours`. */
+  readonly named: readonly PersonValue[];
 }
 
-/** Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). */
-async function ownersNow(
+interface Batch {
+  readonly book: Book;
+  readonly entries: readonly BookEntry[];
+  readonly nowMs: number;
+}
+
+/**
+ * Reads the batch's traces once more, just before the call, and keeps only what is still the person's (P14). A refusal may
+ * be about a project of the plan that is not there any more: then the others are read without it. Of a batch in such a
+ * project nothing is said or sent; the read that ends the round calls it inconclusive (P9).
+ */
+async function ownersNow(deps: LaneDeps, input: DeleteInput, run: StepRun, batch: Batch): Promise<Sorted> {
+  const planned: readonly Project[] = batch.book.projects.map((project) => ({ ...project, type: '' }));
+  try {
+    return await ownersAmong(deps, input, run, { ...batch, projects: planned });
+  } catch (error) {
+    if (!isAboutAProject(error)) throw error;
+    const projects = await deps.store.projects(run.progress);
+    const visible = new Set(projects.map(({ id }) => id));
+    if (planned.every(({ id }) => visible.has(id))) throw error;
+    if (batch.entries.every(({ projectId }) => visible.has(projectId)))
+      return await ownersAmong(deps, input, run, { ...batch, projects });
+    const reader = new Reader(deps, { input, projects, nowMs: batch.nowMs, progress: run.progress });
+    return { ours: [], absent: [], pulled: [], newRows: [], reader, named: [] };
+  }
+}
+
+/** Whether a read may have failed for a project that is not there any more. */
+function isAboutAProject(error: unknown): boolean {
+  if (error instanceof Inconclusive) return true;
+  return error instanceof StoreError && ['denied', 'gone', 'rejected'].includes(error.reason);
+}
+
+async function ownersAmong(
   deps: LaneDeps,
   input: DeleteInput,
   run: StepRun,
-  { book, entries, nowMs }: { readonly book: Book; readonly entries: readonly BookEntry[]; readonly nowMs: number },
+  { book, entries, nowMs, projects }: Batch & { readonly projects: readonly Project[] },
 ): Promise<Sorted> {
-  const projects: readonly Project[] = book.projects.map((project) => ({ ...project, type: '' }));
   const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
   if (book.controlsAtPlan > 0) await reader.chooseControls();
   // Every route, not only the first that shows a trace: a stranger's run may be visible in one generation only.
   const runs = entries.reduce((sum, entry) => sum + entry.runs, 0);
   const present = await wholeTraces(deps, reader, entries, runs);
+  const owners = new Map([...present].map(([key, rows]) => [key, reader.owner(rows)]));
+  // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root, or
+  // all but what its delete left over. What was sent since the book was sealed is looked up only where that decides.
+  const isUnlabelled = (entry: BookEntry): boolean =>
+    owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person';
+  const newest = entries.some(isUnlabelled) ? await currentBook(deps, input) : book;
+  const everSent = new Set(newest.entries.filter(({ sentMs }) => sentMs !== null).map(entryKey));
+  const isIncluded = sharedIncluded(book);
   const ours: BookEntry[] = [];
   const absent: BookEntry[] = [];
   const pulled: { entry: BookEntry; to: 'shared' | 'linked' }[] = [];
   const newRows: Delta['newRows'] = [];
-  const named = new Map<string, PersonValue>();
+  const named: PersonValue[] = [];
   for (const entry of entries) {
     const rows = present.get(entryKey(entry));
     if (rows === undefined) {
       absent.push(entry);
       continue;
     }
-    const owner = reader.owner(rows);
-    const isTheirsToo = owner === 'mixed' && !(book.included ?? []).includes('shared');
+    const owner = owners.get(entryKey(entry));
+    const isTheirsToo = owner === 'mixed' && !isIncluded(entry);
     if (isTheirsToo || owner === 'others') pulled.push({ entry, to: 'shared' });
-    // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root.
-    else if (owner === 'nobody' && entry.via === 'person' && entry.sentMs === null)
-      pulled.push({ entry, to: 'linked' });
+    else if (isUnlabelled(entry) && !everSent.has(entryKey(entry))) pulled.push({ entry, to: 'linked' });
     else {
-      for (const one of rows.flatMap(({ persons }) => persons)) named.set(JSON.stringify([one.kind, one.text]), one);
+      for (const { persons } of rows) named.push(...persons);
       if (deps.store.traits.deletesBy === 'trace') {
         ours.push(entry);
         continue;
@@ -238,7 +302,7 @@ async function ownersNow(
       ours.push({ ...entry, rowIds });
     }
   }
-  return { ours, absent, pulled, newRows, reader, named: [...named.values()] };
+  return { ours, absent, pulled, newRows, reader, named };
 }
 
 function positionOf(book: Book, projectId: string): number | null {

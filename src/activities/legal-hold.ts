@@ -13,18 +13,25 @@ interface Named {
  * Asks, at the last moment, whether anybody is held whom a delete would concern (P27): the request's person, by every
  * spelling of every identifier, and whoever is named on what was read.
  *
- * @param read values on the traces that are about to be deleted.
+ * @param read digests of the values on what is about to be deleted, see `digestsOfNamed`.
  * @throws StepTrouble `legal-hold`: nothing may be deleted.
  */
 export async function assertNotHeld(
   deps: LaneDeps,
   subject: readonly Identifier[],
-  read: readonly Named[] = [],
+  read: readonly string[] = [],
 ): Promise<void> {
   if (deps.holds === undefined) return;
-  const folded = new Set(deps.kinds.filter(({ caseInsensitive }) => caseInsensitive).map(({ kind }) => kind));
-  const named = read.map(({ kind, text }) => ({ kind, value: text }));
-  const digests = digestsOf(deps.keys, [...subject, ...named], folded);
-  const held = await deps.holds.isHeld(digests);
+  const held = await deps.holds.isHeld([...digestsOf(deps.keys, subject, foldedKinds(deps)), ...read]);
   if (held !== null) throw new StepTrouble('legal-hold', held);
+}
+
+/** Keyed digests of every spelling of some values: what a later step can ask about without knowing the values. */
+export function digestsOfNamed(deps: LaneDeps, read: readonly Named[]): string[] {
+  const named = new Map(read.map(({ kind, text }) => [JSON.stringify([kind, text]), { kind, value: text }]));
+  return [...new Set(digestsOf(deps.keys, [...named.values()], foldedKinds(deps)))];
+}
+
+function foldedKinds({ kinds }: LaneDeps): ReadonlySet<string> {
+  return new Set(kinds.filter(({ caseInsensitive }) => caseInsensitive).map(({ kind }) => kind));
 }

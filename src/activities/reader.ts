@@ -342,6 +342,14 @@ export class Reader {
     }));
   }
 
+  /** Values on what the searches so far showed of the subject's alone beside the traces. */
+  looseNamed(): readonly PersonValue[] {
+    const { cutLength } = this.deps.store.traits;
+    return [...this.loose.values()]
+      .filter(({ persons }) => ownerOf(persons, this.variants, cutLength) === 'subject')
+      .flatMap(({ persons }) => persons);
+  }
+
   private noteLoose(row: LooseRow): void {
     const match = row.persons.some(({ kind, text }) => this.variants.get(kind)?.has(text) ?? false);
     if (match) this.loose.set(`${row.kind}/${row.id}`, row);

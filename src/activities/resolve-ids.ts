@@ -30,7 +30,7 @@ import { withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
-import { assertNotHeld } from './legal-hold.ts';
+import { assertNotHeld, digestsOfNamed } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -163,6 +163,10 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     threadsMissed: expansion.missed,
     erasedByPolicy: erased,
     included: erased,
+    named: digestsOfNamed(deps, [
+      ...ours.flatMap((trace) => (whole.get(entryKey(trace)) ?? []).flatMap(({ persons }) => persons)),
+      ...reader.looseNamed(),
+    ]),
     batches: batchesOf(entries.book, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete),
   };
   const { previous } = input;
@@ -266,7 +270,9 @@ export function continued(before: Book, now: Book): Book {
       return old.state === 'verifiedAbsent' || old.state === 'inconclusive' ? { ...old, state: 'pending' } : old;
     }
     const rowIds = [...new Set([...old.rowIds, ...found.rowIds])];
-    const state = found.state === 'pending' && old.state === 'survived' ? 'survived' : found.state;
+    // What was sent and carries nobody now is half deleted: it is no trace of the conversation that may be kept.
+    const now = found.state === 'linked' && old.sentMs !== null ? 'pending' : found.state;
+    const state = now === 'pending' && old.state === 'survived' ? 'survived' : now;
     return { ...found, state, rowIds, sentMs: old.sentMs, via: old.via === 'person' ? 'person' : found.via };
   });
   const had = new Set(before.entries.map(entryKey));
@@ -293,6 +299,8 @@ export function continued(before: Book, now: Book): Book {
     notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
     controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
     finders: Math.min(before.finders, now.finders),
+    ...(before.sharedApproved === undefined ? {} : { sharedApproved: before.sharedApproved }),
+    named: [...new Set([...(before.named ?? []), ...(now.named ?? [])])],
   };
 }
 

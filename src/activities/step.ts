@@ -142,6 +142,7 @@ const ADVICE: Readonly<Record<TroubleReason, string>> = {
   unreachable: 'the store does not answer; nothing was proven',
   throttled: 'the store asks to be called less often',
   denied: 'the store refuses the key: check that it is valid and has the rights that `lethe doctor` lists',
+  'switched-off': 'deletes of this connection are switched off; nothing was sent',
   rejected: 'the store refuses the call; see the record for its request id',
   gone: 'a route or project of the store is not there; that is no proof that the data is gone',
   'contract-broken': 'the store answered in a shape it does not document; nothing was read from it',
@@ -155,8 +156,9 @@ const ADVICE: Readonly<Record<TroubleReason, string>> = {
 function asTrouble(deps: LaneDeps, error: unknown): Trouble | null {
   const base = { kind: 'trouble', atMs: virtualNow(deps.clock), clock: deps.clock } as const;
   if (error instanceof StoreError) {
-    const advice = error.advice ?? ADVICE[error.reason];
-    return { ...base, reason: error.reason, text: `${error.message}. ${advice}`, notBeforeMs: error.notBeforeMs };
+    const { reason, notBeforeMs } = error;
+    const text = `${error.message}. ${error.advice ?? ADVICE[reason]}`;
+    return { ...base, reason, text, notBeforeMs, ...(reason === 'rejected' ? { refused: true } : {}) };
   }
   if (error instanceof VaultLostError) {
     return { ...base, reason: 'vault-lost', text: error.message, notBeforeMs: null };

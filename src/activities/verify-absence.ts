@@ -2,7 +2,7 @@ import { stopFor } from '../erasure/approval.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import { batchesOf, bookSchema, entryKey, type Book, type BookCopy, type BookEntry } from '../erasure/book.ts';
 import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
-import { isNewActivity, type Reach } from '../erasure/linked.ts';
+import { isNewActivity, sharedIncluded, type Reach } from '../erasure/linked.ts';
 import { verdictOf } from '../erasure/outcome.ts';
 import type { BlobRef, Trouble, VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
 import {
@@ -15,10 +15,11 @@ import {
 import { DAY_MS } from '../erasure/rhythm.ts';
 import { isOpen } from '../erasure/tasks.ts';
 import type { Copy, CopyReceipt, Project, Row, TraceKey } from '../stores/port.ts';
-import { concludedCopies, settleCopies, withTasks } from './copies.ts';
+import { assertCopiesNotHeld, concludedCopies, settleCopies, withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
+import { digestsOfNamed } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
 import { recordedErasures } from './recorded-erasures.ts';
@@ -38,6 +39,10 @@ export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<Verif
     const projects = await deps.store.projects(run.progress);
     if (projects.length === 0) {
       throw new StepTrouble('no-projects', 'the key sees no project any more; that proves nothing about the traces');
+    }
+    if (whyTooEarly(input, nowMs, deps.store.traits.rhythm.settleMs) === null) {
+      const final = input.cleanReads + 1 >= deps.policy.cleanReads;
+      await assertCopiesNotHeld(deps, { subject: input.subject, book, run, final });
     }
     const reader = new Reader(deps, { input, projects, nowMs, progress: run.progress });
     let outcome: Outcome;
@@ -138,6 +143,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
 
   const settled = input.settledAtMs === null || nowMs >= input.settledAtMs;
   const lostKeys = new Set(lost.map(entryKey));
+  const isIncluded = sharedIncluded(book);
   const entries = book.entries.map((entry) =>
     entryAfterRead(reader, entry, {
       rows: present.get(entryKey(entry)),
@@ -145,7 +151,7 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
       lost: lostKeys.has(entryKey(entry)),
       keepRows: store.traits.deletesBy === 'row',
       reach,
-      sharedIncluded: (book.included ?? []).includes('shared'),
+      sharedIncluded: isIncluded(entry),
     }),
   );
   const strangers = new Map([...expansion.traces].filter(([key]) => !old.has(key)));
@@ -588,7 +594,9 @@ async function ended(
   const goesOn = { done: false, why: null, nextCheckAtMs: null, waitsForTasks: null, receipts: [] };
   if (!counted && !proven) return { ...goesOn, book };
   const final = proven && waitForTasks(deps, input, book, nowMs) === null;
-  const work = await settleCopies(deps, { book, run, seen: reader.looseCopies(), final });
+  const seen = reader.looseCopies();
+  const named = digestsOfNamed(deps, reader.looseNamed());
+  const work = await settleCopies(deps, { subject: input.subject, book, run, seen, named, final });
   reader.reports.push(...work.reports);
   const { receipts } = work;
   if (!proven) return { ...goesOn, book: work.book, receipts };

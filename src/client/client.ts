@@ -394,9 +394,10 @@ export class LetheClient {
    */
   async tasks(requestId: string, options: { readonly reveal?: boolean } = {}): Promise<readonly RequestTask[]> {
     const status = await this.status(requestId);
-    const tasks = requestTasks(status, await this.records.read(requestId));
+    // Not the id given: that of a request that joined has neither record nor vault.
+    const tasks = requestTasks(status, await this.records.read(status.requestId));
     if (options.reveal !== true) return tasks;
-    return revealed(tasks, requestId, { vault: this.#vault(), keys: this.keys });
+    return revealed(tasks, status.requestId, { vault: this.#vault(), keys: this.keys });
   }
 
   /**
@@ -408,9 +409,9 @@ export class LetheClient {
   async attest(requestId: string, message: VerbMessage & { readonly task: string }): Promise<VerbAnswer> {
     const parsed = parseOperatorMessage(message, 'attest');
     if (typeof parsed === 'string') throw new InvalidRequestError([{ path: '', message: parsed }], 'The message');
-    const { endedAt } = await this.status(requestId);
+    const { endedAt, requestId: recorded } = await this.status(requestId);
     if (endedAt !== null) {
-      const { added, text } = await attestAfterTheEnd(this.records, requestId, parsed, virtualNow(this.config.clock));
+      const { added, text } = await attestAfterTheEnd(this.records, recorded, parsed, virtualNow(this.config.clock));
       return { requestId, verb: 'attest', delivered: added ? 'record' : 'none', receipt: null, text };
     }
     const [answer] = await this.send('attest', requestId, message);
@@ -426,7 +427,13 @@ export class LetheClient {
    */
   async supportPacket(requestId: string, options: SupportPacketOptions = {}): Promise<SupportPacket> {
     const view = await this.report(requestId);
-    return writeSupportPacket(requestId, view, this.config.connections, this.#vault(), options);
+    return writeSupportPacket(
+      view.request?.requestId ?? requestId,
+      view,
+      this.config.connections,
+      this.#vault(),
+      options,
+    );
   }
 
   #vault(): Vault {

@@ -107,6 +107,10 @@ export const bookSchema = z.strictObject({
   erasedByPolicy: z.array(z.enum(INCLUDES)).optional(),
   /** What is erased along by policy or approval: such traces are not pulled for what they are known to be (P14). */
   included: z.array(z.enum(INCLUDES)).optional(),
+  /** The traces of several people that an approval included; absent: of whichever, as earlier releases had it. */
+  sharedApproved: z.array(z.strictObject({ projectId: z.string(), traceId: z.string() })).optional(),
+  /** Keyed digests of all values that were read on the person's traces: who is held is asked by them too (P27). */
+  named: z.array(z.string()).optional(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */
   batches: z.array(z.array(z.int())),
 });
@@ -129,6 +133,8 @@ export const deltaSchema = z.strictObject({
   pulled: z.array(z.strictObject({ traceId: z.string(), to: z.enum(['shared', 'linked']) })),
   /** Rows read just before the call that the manifest did not name, by trace. */
   newRows: z.array(z.strictObject({ traceId: z.string(), rowIds: z.array(z.string()) })).default([]),
+  /** Keyed digests of the values on the traces sent; absent in deltas of earlier releases. */
+  named: z.array(z.string()).optional(),
 });
 export type Delta = z.infer<typeof deltaSchema>;
 
@@ -231,12 +237,14 @@ export function mergeDeltas(book: Book, deltas: readonly Delta[], round: number)
     }
     for (const { traceId, to } of delta.pulled) {
       const entry = at(traceId);
-      if (entry !== undefined) entry.state = to;
+      // What was sent and carries nobody now is half deleted: it must be read back, and be sent again.
+      if (entry !== undefined && (to === 'shared' || entry.sentMs === null)) entry.state = to;
     }
     for (const { traceId, rowIds } of delta.newRows) {
       const entry = at(traceId);
       if (entry !== undefined) entry.rowIds = [...new Set([...entry.rowIds, ...rowIds])];
     }
   }
-  return { ...book, entries: [...entries.values()], mergedRound: round };
+  const named = [...new Set([...(book.named ?? []), ...ordered.flatMap((delta) => delta.named ?? [])])];
+  return { ...book, entries: [...entries.values()], mergedRound: round, ...(named.length === 0 ? {} : { named }) };
 }

@@ -61,7 +61,14 @@ export interface LaneState {
   readonly lastRead: string | null;
   readonly figures: LaneFigures;
   readonly trouble:
-    (Flag & { readonly kind: TroubleReason; readonly probes: number; readonly nextProbeAtMs: number }) | null;
+    | (Flag & {
+        readonly kind: TroubleReason;
+        readonly probes: number;
+        /** Tries that ended with a refusal by the store; absent: none that says so. */
+        readonly refusals?: number;
+        readonly nextProbeAtMs: number;
+      })
+    | null;
   readonly flag: Flag | null;
   /** Reads in a row that proved nothing. */
   readonly unproven: number;
@@ -306,14 +313,19 @@ export function verified(lane: LaneState, answer: VerifyAnswer, random: number):
 export function troubled(lane: LaneState, trouble: Trouble, random: number): LaneState {
   const probes = lane.trouble === null ? 0 : lane.trouble.probes + 1;
   const nextProbeAtMs = Math.max(trouble.notBeforeMs ?? 0, trouble.atMs + pauseMs(trouble, probes, random));
+  const { reason, text } = trouble;
   const sinceMs = lane.trouble?.sinceMs ?? trouble.atMs;
-  return withoutStuckBatch({
+  const refusals = (lane.trouble?.refusals ?? 0) + (trouble.refused === true ? 1 : 0);
+  const counted = refusals === 0 ? {} : { refusals };
+  const next: LaneState = {
     ...lane,
     clock: trouble.clock ?? lane.clock,
     lookNow: false,
     ...expectation(trouble, lane.earliestVerdictAtMs),
-    trouble: { kind: trouble.reason, reason: trouble.reason, text: trouble.text, sinceMs, probes, nextProbeAtMs },
-  });
+    trouble: { kind: reason, reason, text, sinceMs, probes, ...counted, nextProbeAtMs },
+  };
+  // Earlier releases do not say what was a refusal; there every try counts, as it did then.
+  return withoutStuckBatch(next, trouble.refused === true ? refusals : probes + 1);
 }
 
 /** Refusals with a named time after which it is taken to be wrong. */
@@ -337,10 +349,10 @@ const BATCH_TRIES = 3;
  * A batch that is refused again and again must not keep the others waiting: it is left out of this round. Its traces
  * stay unsent, so the read that ends the round finds them and puts them into the next one.
  */
-function withoutStuckBatch(lane: LaneState): LaneState {
+function withoutStuckBatch(lane: LaneState, refusals: number): LaneState {
   const { trouble } = lane;
   // Anything else, a revoked key for instance, concerns every batch: skipping would cost them all a week.
-  if (lane.phase !== 'deleting' || trouble?.kind !== 'rejected' || trouble.probes + 1 < BATCH_TRIES) return lane;
+  if (lane.phase !== 'deleting' || trouble?.kind !== 'rejected' || refusals < BATCH_TRIES) return lane;
   const nextBatch = lane.nextBatch + 1;
   const flag = { reason: trouble.kind, text: `a batch was left out: ${trouble.text}`, sinceMs: trouble.sinceMs };
   if (nextBatch < lane.batches.length) return { ...lane, nextBatch, trouble: null, flag };

@@ -1,4 +1,4 @@
-import { batchesOf, type Book, type BookEntry } from './book.ts';
+import { batchesOf, entryKey, type Book, type BookEntry } from './book.ts';
 import { startedAfter } from './cutoff.ts';
 import { formatCount } from './format.ts';
 import type { Include, KeptPolicy } from './include.ts';
@@ -38,14 +38,35 @@ export function withIncluded(book: Book, include: readonly Include[], mostIds: n
     // Whoever approved has seen how many there are.
     limit: Math.max(book.limit, pending),
     included: [...new Set([...(book.included ?? []), ...include])],
+    ...approvedAmong(book, include),
     // A first clean read proves a plan without traces only.
     noControl: pending === 0 && book.noControl,
   };
 }
 
+function approvedAmong(book: Book, include: readonly Include[]): Pick<Book, 'sharedApproved'> {
+  // Which ones an approval that an earlier release took included is not known: it goes on meaning all of them.
+  if (book.sharedApproved === undefined && sharedIncluded(book)({ projectId: '', traceId: '' })) return {};
+  const shared = book.entries.filter((entry) => entry.state === 'shared' && isIncluded(entry, include));
+  const keys = shared.map(({ projectId, traceId }) => ({ projectId, traceId }));
+  return { sharedApproved: [...(book.sharedApproved ?? []), ...keys] };
+}
+
 function isIncluded({ state, sharedThread = false }: BookEntry, include: readonly Include[]): boolean {
   if (state === 'shared') return include.includes('shared');
   return state === 'linked' && include.includes('linked') && (!sharedThread || include.includes('shared'));
+}
+
+/**
+ * Which traces are erased although they hold other people too: all where the policy says so; of an approval those that it
+ * was given for. One that others came to later is theirs too, and nobody has said that it may go (P14).
+ */
+export function sharedIncluded(book: Book): (entry: Pick<BookEntry, 'projectId' | 'traceId'>) => boolean {
+  const { included = [], erasedByPolicy = [], sharedApproved } = book;
+  if (!included.includes('shared')) return () => false;
+  if (erasedByPolicy.includes('shared') || sharedApproved === undefined) return () => true;
+  const approved = new Set(sharedApproved.map(entryKey));
+  return (entry) => approved.has(entryKey(entry));
 }
 
 /** Why a plan must wait for an operator although nothing else stands against it, or null. */

@@ -23,6 +23,7 @@ export const TROUBLES = [
   'throttled',
   'denied',
   'rejected',
+  'switched-off',
   'gone',
   'contract-broken',
   'no-projects',
@@ -44,6 +45,8 @@ export interface Trouble {
   readonly atMs: number;
   /** The clock the worker runs on, so that a lane can wait even when nothing was ever planned. */
   readonly clock: Clock;
+  /** The store refused what the step asked of it. Absent: it did not, or an earlier release answered. */
+  readonly refused?: true;
   /** See `Expected`. */
   readonly earliestVerdictAtMs?: number;
 }

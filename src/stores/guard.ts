@@ -270,7 +270,7 @@ class LastWord {
 
 function switchedOff(why: string): StoreError {
   return new StoreError({
-    reason: 'rejected',
+    reason: 'switched-off',
     route: 'delete',
     status: null,
     requestId: null,

@@ -442,6 +442,7 @@ export const STORE_ERROR_REASONS = [
   'throttled',
   'denied',
   'rejected',
+  'switched-off',
   'gone',
   'contract-broken',
 ] as const;
@@ -463,7 +464,7 @@ export interface StoreErrorDetails {
 
 /**
  * Thrown when a store did not do what was asked: no answer or a 5xx (`unreachable`), 429 (`throttled`), 401 or 403
- * (`denied`), another 4xx (`rejected`), a route or project that is not there (`gone`), or an answer that does not keep
+ * (`denied`), another 4xx (`rejected`), a delete that a tripped kill switch kept from leaving (`switched-off`), a route or project that is not there (`gone`), or an answer that does not keep
  * to its documented shape (`contract-broken`). Carries no vendor text and no id of a person's data (P31).
  */
 export class StoreError extends Error {

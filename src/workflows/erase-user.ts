@@ -18,7 +18,7 @@ import {
 import { WATCH_WORKFLOW, watchIdOf, type WatchInput } from '../erasure/aftercare.ts';
 import { realSpanMs, virtualAt, type Clock } from '../erasure/clock.ts';
 import { postponeRefusal, riskOf, type Extension } from '../erasure/deadline.ts';
-import { eventsOf, NOTIFY_WORKFLOW, type NotifyInput, type StatusEvent } from '../erasure/events.ts';
+import { eventsOf, isRaisedAgain, NOTIFY_WORKFLOW, type NotifyInput, type StatusEvent } from '../erasure/events.ts';
 import {
   extendRefusal,
   parseExtendMessage,
@@ -76,6 +76,8 @@ export interface CarriedState {
   readonly takenVerbIds: readonly string[];
   /** Events that were told already, by key. Absent in runs of releases that told none. */
   readonly toldEvents?: readonly string[];
+  /** Since when each flag stood as it was told last, by the event's key. Absent as above. */
+  readonly toldFlags?: Readonly<Record<string, string>>;
   /** The deadline's extension; absent: there was none. */
   readonly extension?: Extension;
   /** What is erased once other requests have joined; absent: what the input says. */
@@ -110,6 +112,7 @@ class EraseUser {
   private readonly takenVerbIds: string[];
   private published: { memo: string; attributes: Map<string, string> } = { memo: '', attributes: new Map() };
   private readonly toldEvents: string[];
+  private readonly toldFlags: Record<string, string>;
   /** The status whose events were told last. */
   private toldStatus: RequestStatus | null = null;
   /** Starts of child workflows that are under way. */
@@ -127,6 +130,7 @@ class EraseUser {
     this.verbs = [...(carried?.verbs ?? [])];
     this.takenVerbIds = [...(carried?.takenVerbIds ?? [])];
     this.toldEvents = [...(carried?.toldEvents ?? [])];
+    this.toldFlags = { ...carried?.toldFlags };
     const scope = (): EraseInput => this.scope;
     this.room = {
       get input() {
@@ -194,7 +198,7 @@ class EraseUser {
       lanes: this.lanes.map(({ state }) => state),
       verbs: this.verbs,
       takenVerbIds: this.takenVerbIds,
-      ...(this.input.notify === undefined ? {} : { toldEvents: this.toldEvents }),
+      ...(this.input.notify === undefined ? {} : { toldEvents: this.toldEvents, toldFlags: this.toldFlags }),
       ...(this.extension === null ? {} : { extension: this.extension }),
       ...(this.joined.length === 0 ? {} : { joined: this.joined, scope: this.scope }),
     });
@@ -266,15 +270,19 @@ class EraseUser {
     this.start(WATCH_WORKFLOW, watchIdOf(requestId), watch, `looks again after the end of ${requestId}`);
   }
 
-  /** Starts a webhook for each thing that has happened since the last look, once each. */
+  /** Starts a webhook for each thing that has happened since the last look, once each; for a flag whenever it is raised. */
   private tell(status: RequestStatus): void {
     const { notify, requestId } = this.input;
     if (notify === undefined) return;
     const events = eventsOf(this.toldStatus, status);
     this.toldStatus = status;
     for (const event of events) {
-      if (!notify.includes(event.kind) || this.toldEvents.includes(event.key)) continue;
+      if (!notify.includes(event.kind)) continue;
+      // Earlier releases told each flag once, and their histories must go on as they were.
+      const isOld = this.toldEvents.includes(event.key);
+      if (isOld && !(isRaisedAgain(event, this.toldFlags) && patched('tell-flags-again'))) continue;
       this.toldEvents.push(event.key);
+      if (event.since !== undefined) this.toldFlags[event.key] = event.since;
       const id = `${NOTIFY_WORKFLOW}-${requestId}-${event.kind}-${this.toldEvents.length}`;
       this.start(NOTIFY_WORKFLOW, id, this.webhookOf(event, status), `tells that ${requestId} is ${event.kind}`);
     }
