@@ -59,8 +59,16 @@ describe('P24: a request that joins', () => {
     ['that leaves a connection out', { scope: { ...BOTH, connections: ['two'] } }, /must hold everything/],
     ['that is a plan', { scope: { ...BOTH, dryRun: true } }, /takes in no other/],
     ['of the request itself', { requestId: 'first' }, /cannot join itself/],
+    ['that is bound in time', { scope: { ...BOTH, onlyBeforeMs: 9 } }, /onlyBefore/],
   ])('is refused: one %s', (_what, change, why) => {
     expect(extendRefusal({ ...MESSAGE, ...change }, at)).toMatch(why);
+  });
+
+  test('P21: is refused when it lacks the bound in time of what it joins, or has another, and taken with the same', () => {
+    const bound = { scope: { ...FIRST, onlyBeforeMs: 9 }, joined: [] };
+    expect(extendRefusal(MESSAGE, bound)).toMatch(/onlyBefore/);
+    expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 10 } }, bound)).toMatch(/onlyBefore/);
+    expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 9 } }, bound)).toBeNull();
   });
 
   test('is refused by a plan, and when very many have joined', () => {
