@@ -330,10 +330,11 @@ export class Reader {
 
   /** Data of the subject's, by exact value (P15), that the searches so far showed beside the traces. */
   looseCopies(): readonly Copy[] {
-    return [...this.loose.values()].map(({ kind, id, persons, where }) => ({
+    return [...this.loose.values()].map(({ kind, id, persons, where, startMs }) => ({
       kind,
       id,
       traceId: '',
+      ...(startMs === undefined ? {} : { startMs }),
       ...(where === undefined ? {} : { where }),
       // Others stand in it as well: no call may erase it (P22).
       ...(ownerOf(persons, this.variants, this.deps.store.traits.cutLength) === 'subject'

@@ -11,7 +11,7 @@ import {
 } from '../erasure/book.ts';
 import { formatCount } from '../erasure/format.ts';
 import type { Include } from '../erasure/include.ts';
-import { askReason, erasedBy, isNewActivity, withIncluded } from '../erasure/linked.ts';
+import { askReason, erasedBy, isNewActivity, withIncluded, type Reach } from '../erasure/linked.ts';
 import { settledAfter } from '../erasure/rhythm.ts';
 import type { LanePolicy, ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
@@ -148,7 +148,11 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     baselineKinds: [...found.kinds],
     entries: entries.book,
     known: knownIds,
-    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], input.onlyBeforeMs !== undefined),
+    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], {
+      cutoffMs,
+      onlyBeforeMs: input.onlyBeforeMs,
+      returned: hasReturned(entries.book),
+    }),
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
@@ -540,28 +544,46 @@ function clocksAgree(reader: Reader): boolean {
   }
 }
 
-/**
- * Copies just found: those that go with their trace, or that we erase, are looked at again at the end.
- *
- * @param undated whether the request is bound in time, so that nothing without a date may be erased.
- */
-export function newCopies(deps: LaneDeps, copies: readonly Copy[], undated = false): BookCopy[] {
-  // Copies have no date: of a request that is bound in time, what a call of ours would erase may be of a later time.
-  const open = (copy: CopyTrait): boolean => copy.goesWithTrace || (copy.erasable === true && !undated);
-  const lookedAgain = new Set(deps.store.traits.copyMap.flatMap((copy) => (open(copy) ? [copy.kind] : [])));
+/** Whether the person has come back after the cut-off. */
+export function hasReturned(entries: readonly BookEntry[]): boolean {
+  return entries.some(({ state }) => state === 'newActivity');
+}
+
+/** What decides whether a copy that a call of ours would erase may be of a time that the request does not reach. */
+export interface CopyReach extends Reach {
+  /** See `hasReturned`. */
+  readonly returned: boolean;
+}
+
+/** Whether a copy is, or may be, of a time that the request does not reach: it is left to people (P21). */
+export function mayBeLater({ traceId, startMs }: Pick<BookCopy, 'traceId' | 'startMs'>, reach: CopyReach): boolean {
+  // Copies of traces have no date. Of those of traces that are erased, only a request that is bound in time is unsure.
+  if (traceId !== '') return reach.onlyBeforeMs !== undefined;
+  if (startMs !== undefined) return isNewActivity(startMs, reach);
+  return reach.onlyBeforeMs !== undefined || reach.returned;
+}
+
+/** Copies just found: those that go with their trace, or that we erase, are looked at again at the end. */
+export function newCopies(deps: LaneDeps, copies: readonly Copy[], reach: CopyReach): BookCopy[] {
+  const kindsOf = (chosen: (copy: CopyTrait) => boolean): ReadonlySet<string> =>
+    new Set(deps.store.traits.copyMap.flatMap((copy) => (chosen(copy) ? [copy.kind] : [])));
+  const goes = kindsOf(({ goesWithTrace }) => goesWithTrace);
+  const erasable = kindsOf((copy) => copy.erasable === true);
   // One that was found by its origin and by a search counts once; the first of them knows its trace.
   const unique = new Map<string, Copy>();
   for (const copy of copies) if (!unique.has(`${copy.kind}/${copy.id}`)) unique.set(`${copy.kind}/${copy.id}`, copy);
-  const goes = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.goesWithTrace ? [copy.kind] : [])));
   const shared = new Set(copies.filter(({ others }) => others === true).map(({ kind, id }) => `${kind}/${id}`));
-  return [...unique.values()].map(({ kind, id, traceId, where }) => {
+  return [...unique.values()].map((copy) => {
+    const { kind, id, traceId, where, startMs } = copy;
     const others = shared.has(`${kind}/${id}`);
+    const isOpen = goes.has(kind) || (erasable.has(kind) && !others && !mayBeLater(copy, reach));
     return {
       kind,
       id,
       traceId,
-      state: lookedAgain.has(kind) && (!others || goes.has(kind)) ? 'inconclusive' : 'manual',
+      state: isOpen ? 'inconclusive' : 'manual',
       ...(where === undefined ? {} : { where }),
+      ...(startMs === undefined ? {} : { startMs }),
       ...(others ? { others } : {}),
     };
   });

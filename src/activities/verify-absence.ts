@@ -22,7 +22,7 @@ import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
 import { recordedErasures } from './recorded-erasures.ts';
-import { classify, newCopies, placesOf, rowIdsOf } from './resolve-ids.ts';
+import { classify, hasReturned, mayBeLater, newCopies, placesOf, rowIdsOf, type CopyReach } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
 import { wholeTraces } from './whole.ts';
@@ -163,7 +163,10 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     ({ state }, index) => state !== 'newActivity' && book.entries[index]?.state === 'newActivity',
   );
   const next: Book = {
-    ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present, input.onlyBeforeMs !== undefined)),
+    ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present, {
+      ...reach,
+      returned: hasReturned([...entries, ...newcomers.book]),
+    })),
     entries: [...entries, ...newcomers.book],
     ...threadsAfter(book, expansion),
     known: known.ids
@@ -210,12 +213,13 @@ async function withCopiesOf(
   { book, reader, run }: Scene,
   newcomers: readonly BookEntry[],
   present: ReadonlyMap<string, readonly Row[]>,
-  undated: boolean,
+  reach: CopyReach,
 ): Promise<Book> {
   const known = new Set(book.copies.map(({ kind, id }) => `${kind}/${id}`));
   const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
-  const loose = newCopies(deps, reader.looseCopies().filter(isNew), undated);
-  if (newcomers.length === 0) return loose.length === 0 ? book : { ...book, copies: [...book.copies, ...loose] };
+  const loose = newCopies(deps, reader.looseCopies().filter(isNew), reach);
+  const copies = [...sparedCopies(deps, book, reader, reach), ...loose];
+  if (newcomers.length === 0) return { ...book, copies };
   const traces = newcomers.flatMap(({ projectId, traceId, state }) =>
     state === 'newActivity' ? [] : [{ projectId, traceId }],
   );
@@ -226,11 +230,27 @@ async function withCopiesOf(
   const outOfReach = found.outOfReach.reduce((sum, { count }) => sum + count, 0);
   return {
     ...book,
-    copies: [...book.copies, ...loose, ...newCopies(deps, fresh, undated)],
+    copies: [...copies, ...newCopies(deps, fresh, reach)],
     // Most likely the same ones again: they are counted per connection, not per trace.
     outOfReach: Math.max(book.outOfReach, outOfReach),
     notExamined: [...new Set([...book.notExamined, ...found.notExamined.map(({ kind }) => kind)])],
   };
+}
+
+/**
+ * The copies known so far. Data beside the traces that has no date may be of the person who has come back since it was
+ * found: what is still there is left to people (P21).
+ */
+function sparedCopies(deps: LaneDeps, book: Book, reader: Reader, reach: CopyReach): readonly BookCopy[] {
+  if (!reach.returned) return book.copies;
+  const goes = new Set(deps.store.traits.copyMap.filter((copy) => copy.goesWithTrace).map(({ kind }) => kind));
+  const seen = new Set(reader.looseCopies().map(({ kind, id }) => `${kind}/${id}`));
+  return book.copies.map((copy): BookCopy => {
+    const { kind, id, traceId, state, tries = 0 } = copy;
+    if (state !== 'inconclusive' || traceId !== '' || goes.has(kind) || !mayBeLater(copy, reach)) return copy;
+    // One that a call has erased already, and that is not there again, has gone as it was meant to.
+    return tries > 0 && !seen.has(`${kind}/${id}`) ? copy : { ...copy, state: 'manual' };
+  });
 }
 
 /** What a read makes of one trace of the manifest. */

@@ -60,6 +60,8 @@ const copySchema = z.strictObject({
   state: z.enum(['erased', 'manual', 'outOfReach', 'inconclusive']),
   /** What it lies in, see `Copy.where`. */
   where: z.string().optional(),
+  /** See `Copy.startMs`. */
+  startMs: z.number().optional(),
   /** It carries other people too: never erased by a call. */
   others: z.literal(true).optional(),
   /** Calls made so far to erase it, from the first counted clean read on. */
