@@ -21,6 +21,7 @@ import type { LaneDeps } from './deps.ts';
 import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
+import { approvedPeople, peopleOn, peopleStop } from './people.ts';
 import { recordedErasures } from './recorded-erasures.ts';
 import { classify, hasReturned, mayBeLater, newCopies, placesOf, rowIdsOf, type CopyReach } from './resolve-ids.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
@@ -175,6 +176,8 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     silentProjects: reader.silentProjects,
     notProvenBeforeMs: reader.notProvenBeforeMs,
     unprovenKinds: [...reader.unprovenKinds(book.baselineKinds)],
+    people: [...new Set([...(book.people ?? []), ...newcomersOf(deps, entries, newcomers.book, present)])],
+    approvedPeople: approvedPeople(book, input.book.digest, input),
     finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
     batches: [],
   };
@@ -205,6 +208,20 @@ export async function strayedTraces(
   const whole = await wholeTraces(deps, reader, [...strayed.values()]);
   groupByTrace([...whole.values()].flat(), present);
   return new Map([...strayed].filter(([key]) => present.has(key)));
+}
+
+/** Values of the primary kind on traces that would be submitted and never were. */
+function newcomersOf(
+  deps: LaneDeps,
+  entries: readonly BookEntry[],
+  newcomers: readonly BookEntry[],
+  present: ReadonlyMap<string, readonly Row[]>,
+): ReadonlySet<string> {
+  const unsent = [...entries, ...newcomers].filter(({ state, sentMs }) => state === 'pending' && sentMs === null);
+  return peopleOn(
+    deps,
+    unsent.flatMap((entry) => present.get(entryKey(entry)) ?? []),
+  );
 }
 
 /** The book with the copies of newcomers, which must be found before these are submitted (P22). */
@@ -391,7 +408,8 @@ function judge(
     ];
     const kind = survivors > 0 ? 'survivors' : 'newcomers';
     // Only what was never sent can make more of it than there was.
-    const stop = unsent === 0 ? null : stopFor(everSubmitted(book), book.limit, input.approvedAtMost);
+    const most = stopFor(everSubmitted(book), book.limit, input.approvedAtMost);
+    const stop = unsent === 0 ? null : (most ?? peopleStop(deps, book));
     if (stop !== null) {
       return { kind, why: parts.join(', '), book, counts: false, resubmit: false, stop, present };
     }

@@ -109,6 +109,10 @@ export const bookSchema = z.strictObject({
   erasedByPolicy: z.array(z.enum(INCLUDES)).optional(),
   /** What is erased along by policy or approval: such traces are not pulled for what they are known to be (P14). */
   included: z.array(z.enum(INCLUDES)).optional(),
+  /** Values of the primary kind on the person's traces, all that were ever read (P18); absent: not known. */
+  people: z.array(z.string()).optional(),
+  /** Those of them that an operator has approved; absent: none. */
+  approvedPeople: z.array(z.string()).optional(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */
   batches: z.array(z.array(z.int())),
 });

@@ -57,6 +57,8 @@ export interface StepInput {
   readonly subject: readonly Identifier[];
   /** See `EraseInput.onlyBeforeMs`; absent: no bound. */
   readonly onlyBeforeMs?: number;
+  /** Digest of the plan that was approved last; absent: none was, or an earlier release asked for the step. */
+  readonly approvedPlan?: string;
 }
 
 /** Numbers that describe a lane after a step; the same in every answer. */

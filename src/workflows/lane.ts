@@ -170,7 +170,8 @@ export class LaneRunner {
   private async perform(command: 'resolve' | 'delete' | 'verify'): Promise<void> {
     const { state } = this;
     const { input, opened } = this.room;
-    const approved = state.approval == null ? {} : { approvedAtMost: state.approval.atMost };
+    const approved =
+      state.approval == null ? {} : { approvedAtMost: state.approval.atMost, approvedPlan: state.approval.planDigest };
     const { joins } = this;
     const common = {
       requestId: input.requestId,
