@@ -47,7 +47,9 @@ export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<Resolve
     // A plan alone deletes nothing.
     if (!input.dryRun) await assertNotHeld(deps, input.subject);
     try {
-      const { book } = input;
+      const { book, include: _ofBefore, ...afresh } = input;
+      // Another request has joined since the approval: its plan was never made.
+      if (input.previous !== undefined) return await resolve(deps, afresh, run);
       return book === undefined ? await resolve(deps, input, run) : await approved(deps, { ...input, book }, run);
     } catch (error) {
       // A plan needs no proof of absence, but one made from blind reads would be a plan for nobody.

@@ -198,7 +198,7 @@ export class LaneRunner {
         workflowId: workflowInfo().workflowId,
         ...(opened.deadlines === undefined ? {} : { deadlines: opened.deadlines }),
         ...(input === opened ? {} : { openedKinds: kindsOf(opened) }),
-        ...(state.including === true && state.book !== null
+        ...(state.including === true && state.joined !== true && state.book !== null
           ? { include: state.approval?.include ?? [], book: state.book }
           : {}),
         ...(state.joined === true && state.book !== null ? { previous: { book: state.book } } : {}),
