@@ -93,6 +93,8 @@ export class Reader {
   readonly reports: ReadReport[] = [];
   /** For the record: routes that have ended, finders that disagreed. */
   readonly notes: string[] = [];
+  /** What the reads have shown, also those that prove nothing. */
+  readonly rowsRead: Row[] = [];
   readonly window: Window;
   controls: readonly Control[] = [];
   silentProjects = 0;
@@ -409,6 +411,7 @@ export class Reader {
         return null;
       }
       this.reports.push(result.report);
+      for (const row of result.rows) this.rowsRead.push(row);
       if (result.inconclusive !== undefined) throw new Inconclusive(`${name}: ${result.inconclusive}`);
       const seen = result.controlsSeen.filter(Boolean).length;
       const tally = this.controlTally.get(name) ?? { asked: 0, seen: 0 };

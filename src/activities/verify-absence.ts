@@ -24,6 +24,7 @@ import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, thread
 import { approvedPeople, peopleOn, peopleStop } from './people.ts';
 import { recordedErasures } from './recorded-erasures.ts';
 import { classify, hasReturned, mayBeLater, newCopies, placesOf, rowIdsOf, type CopyReach } from './resolve-ids.ts';
+import { sawTraces, startOf } from './sighting.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
 import { wholeTraces } from './whole.ts';
@@ -45,8 +46,10 @@ export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<Verif
     try {
       outcome = await readBack(deps, input, { book, projects, reader, nowMs, run });
     } catch (error) {
+      const saw = sawTraces(reader, book, { cutoffMs: book.cutoffMs, onlyBeforeMs: input.onlyBeforeMs });
+      if (saw) run.sawTraces();
       if (!(error instanceof Inconclusive)) throw error;
-      outcome = { kind: 'inconclusive', why: error.message, book, counts: false, resubmit: false };
+      outcome = { kind: 'inconclusive', why: error.message, book, counts: false, resubmit: false, saw };
     }
     return conclude(deps, input, { outcome, reader, nowMs, run });
   });
@@ -67,6 +70,8 @@ interface Outcome {
   /** Whether it may count if enough time has passed. */
   readonly counts: boolean;
   readonly resubmit: boolean;
+  /** Of a read that proves nothing: whether it has shown traces that must go. */
+  readonly saw?: boolean;
   /** Why nothing of it may be submitted before an operator has looked. Absent: nothing stands against it. */
   readonly stop?: string;
   /** The rows that were read, by trace; only with `stop`. */
@@ -322,12 +327,6 @@ function notNewAfterAll(
   return { ...entry, state: owner === 'nobody' ? 'linked' : 'shared' };
 }
 
-/** Start of the first of these rows that says when it was, epoch milliseconds. */
-function startOf(rows: readonly Row[]): number | null {
-  const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
-  return starts.length === 0 ? null : Math.min(...starts);
-}
-
 /**
  * Follows the conversations again: those of newcomers, whose traces prove the search; and once nothing of the person is
  * readable any more, those of the plan, since what is written late may not name anybody.
@@ -482,7 +481,7 @@ async function conclude(
   const settleMs = deps.store.traits.rhythm.settleMs;
   const tooEarly = outcome.counts ? whyTooEarly(input, nowMs, settleMs) : null;
   const counted = outcome.counts && tooEarly === null;
-  const reset = outcome.kind === 'survivors' || outcome.kind === 'newcomers';
+  const reset = outcome.kind === 'survivors' || outcome.kind === 'newcomers' || outcome.saw === true;
   const cleanReads = counted ? input.cleanReads + 1 : reset ? 0 : input.cleanReads;
   const lastCountedAtMs = counted ? nowMs : reset ? null : input.lastCountedAtMs;
   // The traces are proven gone; with copies or manual tasks open the lane may have gone on reading all the same.

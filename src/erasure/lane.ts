@@ -311,6 +311,7 @@ export function troubled(lane: LaneState, trouble: Trouble, random: number): Lan
     ...lane,
     clock: trouble.clock ?? lane.clock,
     lookNow: false,
+    ...(trouble.sawTraces === true ? { cleanReads: 0, lastCountedAtMs: null } : {}),
     ...expectation(trouble, lane.earliestVerdictAtMs),
     trouble: { kind: trouble.reason, reason: trouble.reason, text: trouble.text, sinceMs, probes, nextProbeAtMs },
   });

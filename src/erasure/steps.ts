@@ -44,6 +44,8 @@ export interface Trouble {
   readonly atMs: number;
   /** The clock the worker runs on, so that a lane can wait even when nothing was ever planned. */
   readonly clock: Clock;
+  /** The step was a read that showed traces which must go, before it failed; absent: it showed none. */
+  readonly sawTraces?: true;
   /** See `Expected`. */
   readonly earliestVerdictAtMs?: number;
 }

@@ -37,6 +37,16 @@ const client = {
   withAbortSignal: (_signal: AbortSignal, work: () => unknown) => work(),
 };
 
+/** Thrown for a step that could not be done. */
+export class Troubled extends Error {
+  readonly trouble: Trouble;
+
+  constructor(trouble: Trouble) {
+    super(`${trouble.reason}: ${trouble.text}`);
+    this.trouble = trouble;
+  }
+}
+
 /** The activities of a lane without a workflow: what a single step makes of a store and of a manifest. */
 export class LaneSteps {
   readonly vault: DirectoryVault;
@@ -152,7 +162,7 @@ export class LaneSteps {
   ): Promise<Answer> {
     const environment = new MockActivityEnvironment(info, { client: client as never });
     const answer = await environment.run<[Input], Answer | Trouble, typeof activity>(activity, input);
-    if ('reason' in answer) throw new Error(`${answer.reason}: ${answer.text}`);
+    if ('reason' in answer) throw new Troubled(answer);
     if ('traces' in answer) {
       const off = imbalances(answer);
       if (off.length > 0) throw new Error(off.join('; '));
