@@ -441,4 +441,36 @@ describe('what a single read makes of the store', () => {
       expect(troubled(lane, blind.trouble, 0)).toMatchObject({ cleanReads: 1, lastCountedAtMs: 5 });
     });
   });
+
+  test('P1 P16 P29: kept traces that come to carry the person alone are submitted after all, and only these', async () => {
+    const child = (traceId: string, person: string | null) => rowOf(traceId, person, { runId: `${traceId}-child` });
+    const kept = [rowOf('shared', 'u_42'), child('shared', 'u_9'), rowOf('hidden', 'u_42'), child('hidden', 'u_9')];
+    const at = new ScriptedStore([rowOf('own', 'u_42'), rowOf('bare', null), ...kept, ...OTHERS]);
+    await LaneSteps.over(at.store, async (steps) => {
+      const plan = await steps.resolve({ known: ['bare'] });
+      expect(await steps.states(plan.book)).toEqual({
+        own: 'pending',
+        bare: 'linked',
+        shared: 'shared',
+        hidden: 'shared',
+      });
+      await steps.remove(plan.book);
+      at.rows = [rowOf('bare', 'u_42'), rowOf('shared', 'u_42'), child('shared', 'u_42'), kept[2]!, ...OTHERS];
+      const copies = at.count('copies');
+      const read = await steps.verify(plan.book);
+      expect(read).toMatchObject({ kind: 'newcomers', counted: false, resubmit: true });
+      expect(at.count('copies')).toBe(copies + 1);
+      // Of the last one a row is not shown: nobody says that it is the person's alone now.
+      expect(await steps.states(read.book)).toEqual({
+        own: 'pending',
+        bare: 'pending',
+        shared: 'pending',
+        hidden: 'shared',
+      });
+      await steps.remove(read.book, { round: 2 });
+      expect(at.deleted.map((ids) => [...ids].sort())).toEqual([['own'], ['bare', 'shared']]);
+      at.rows = [kept[2]!, ...OTHERS];
+      expect(await steps.verify(read.book, { round: 2 })).toMatchObject({ kind: 'clean', counted: true });
+    });
+  });
 });

@@ -56,10 +56,10 @@ export async function runStep<Answer>(
   const beat = setInterval(() => {
     heartbeat();
   }, HEARTBEAT_MS);
-  let saw = false;
+  const saw = { traces: false };
   const run: StepRun = {
     sawTraces: () => {
-      saw = true;
+      saw.traces = true;
     },
     progress: () => {
       if (cancellationSignal.aborted) throw new CancelledFailure('stopped between two API calls, as asked');
@@ -79,7 +79,7 @@ export async function runStep<Answer>(
   } catch (error) {
     if (error instanceof CancelledFailure) throw error;
     // Another try of the same step would know nothing of what this one saw.
-    if (error instanceof StoreError && error.transient && info.attempt < TRANSPORT_TRIES && !saw) {
+    if (error instanceof StoreError && error.transient && info.attempt < TRANSPORT_TRIES && !saw.traces) {
       throw failure({
         message: error.message,
         type: 'StoreUnreachable',
@@ -102,7 +102,7 @@ export async function runStep<Answer>(
     const outlook = { nowMs, submits, settledAtMs: null, cleanReads: 0, lastCountedAtMs: null };
     const trouble: Trouble = {
       ...found,
-      ...(saw ? { sawTraces: true } : {}),
+      ...(saw.traces ? { sawTraces: true } : {}),
       ...expectedVerdict(deps, outlook),
     };
     if (kind.step === 'look') {

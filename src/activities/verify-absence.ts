@@ -165,9 +165,10 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     consent: 0,
     keepRows: store.traits.deletesBy === 'row',
   });
-  const turned = entries.filter(
-    ({ state }, index) => state !== 'newActivity' && book.entries[index]?.state === 'newActivity',
-  );
+  const turned = entries.filter((entry, index) => {
+    const before = book.entries[index];
+    return entry.state !== before?.state && kept.has(entryKey(entry));
+  });
   const next: Book = {
     ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present, {
       ...reach,
@@ -289,6 +290,7 @@ function entryAfterRead(
   },
 ): BookEntry {
   if (entry.state === 'newActivity') return notNewAfterAll(reader, entry, read);
+  if (entry.state === 'linked' || entry.state === 'shared') return oursAfterAll(reader, entry, read);
   if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
   const { readable: _before, ...plain } = entry;
   if (read.lost) return { ...plain, state: 'inconclusive' };
@@ -301,6 +303,21 @@ function entryAfterRead(
   const rowIds = read.keepRows ? [...new Set([...entry.rowIds, ...rowIdsOf(read.rows)])] : entry.rowIds;
   const state = entry.sentMs !== null && read.settled ? 'survived' : 'pending';
   return { ...entry, rowIds, readable: read.rows.length, state };
+}
+
+/** A trace that was kept and now carries the person alone. */
+function oursAfterAll(
+  reader: Reader,
+  entry: BookEntry,
+  { rows = [], reach, keepRows }: Parameters<typeof notNewAfterAll>[2],
+): BookEntry {
+  const startMs = entry.startMs ?? startOf(rows);
+  if (reader.owner(rows) !== 'subject' || isNewActivity(startMs, reach)) return entry;
+  // Where others were seen, every row must be there again: one that is not shown may still be theirs.
+  const runs = new Set(rows.map(({ runId }) => runId)).size;
+  if (entry.state === 'shared' && runs < entry.runs) return entry;
+  const rowIds = keepRows ? rowIdsOf(rows) : entry.rowIds;
+  return { ...entry, state: 'pending', via: 'person', startMs, rowIds, readable: rows.length };
 }
 
 /** New activity whose beginning was written late: it began before the cut-off, and is the request's. */
