@@ -342,6 +342,29 @@ describe('a second request', () => {
     expect((await at.client.report('ticket-2')).digest).toBe((await at.client.report(requestId)).digest);
   });
 
+  test('P21 P24: brings along what began since the first receipt, and leaves what began since its own', async () => {
+    const at = await start('later receipt', { start: MONDAY_EVENING, speed: 300_000, worker: false });
+    const write = (days: number): string =>
+      at.sim.seed({
+        project: 'chat',
+        traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime: MONDAY_EVENING - days * DAY_MS }] }],
+      })[0]?.traceId ?? '';
+    const [early, between, late] = [write(40), write(10), write(2)];
+    const receivedAt = (days: number): string => new Date(MONDAY_EVENING - days * DAY_MS).toISOString();
+    const first = await at.erase({ receivedAt: receivedAt(20) });
+    await first.hold(BY);
+    await at.startWorker();
+    const second = await at.erase({ receivedAt: receivedAt(5), requestId: 'ticket-6' });
+    expect(second).toMatchObject({ joined: true });
+    await first.release(BY);
+    const end = await first.result();
+    expect(end.receivedAt).toBe(receivedAt(20));
+    expect([early, between, late].map((id) => at.sim.truth.isLive(id))).toEqual([false, false, true]);
+    expect(at.sim.truth.submissionsOf(late)).toEqual([]);
+    expect((await at.record(first.requestId)).request?.receivedAt).toBe(receivedAt(20));
+    expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
+  });
+
   test('P21 P24: one that is bound in time is joined by its like alone, and what began after the bound stays', async () => {
     // Held before any worker sees it, so that it is open for whatever joins.
     const at = await start('bound extend', { start: MONDAY_EVENING, speed: 300_000, worker: false });

@@ -106,7 +106,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const ownRows = [...read.values()].filter((rows) => ['subject', 'mixed'].includes(reader.owner(rows))).flat();
   const expansion = await expandThreads(deps, reader, threadsOf(deps, ownRows), { known: read, proof: 'own' });
   const whole = new Map([...read, ...expansion.whole]);
-  const cutoffMs = input.receivedAtMs + deps.policy.graceMs;
+  const cutoffMs = (input.latestReceiptMs ?? input.receivedAtMs) + deps.policy.graceMs;
   const erased = erasedBy(deps.policy);
   const entries = classify(reader, candidates, whole, {
     foundByPerson: found.traces,

@@ -97,6 +97,8 @@ export interface ResolveInput extends StepInput {
   readonly acceptUnlabelled: number;
   readonly expectAtMost: number | null;
   readonly receivedAtMs: number;
+  /** Receipt of the latest request that joined: the cut-off counts from it (P21); absent: from `receivedAtMs`. */
+  readonly latestReceiptMs?: number;
   readonly dueAtMs: number;
   readonly dryRun: boolean;
   /** Traces of an earlier plan whose manifest was lost; 0 as a rule. */

@@ -128,11 +128,16 @@ class EraseUser {
     this.takenVerbIds = [...(carried?.takenVerbIds ?? [])];
     this.toldEvents = [...(carried?.toldEvents ?? [])];
     const scope = (): EraseInput => this.scope;
+    const latestReceipt = (): number =>
+      Math.max(input.receivedAtMs, ...this.joined.map(({ receivedAtMs }) => receivedAtMs));
     this.room = {
       get input() {
         return scope();
       },
       opened: input,
+      get latestReceiptMs() {
+        return latestReceipt();
+      },
       draining: false,
       changed: () => {
         this.publish();

@@ -51,6 +51,8 @@ export interface LaneRoom {
   readonly input: EraseInput;
   /** What the request was started with: the record was opened so. */
   readonly opened: EraseInput;
+  /** Of the request and of those that joined, epoch milliseconds. */
+  readonly latestReceiptMs: number;
   /** Set when the run has grown long: every lane returns at its next safe point, and the run continues as new. */
   draining: boolean;
   /** Called after each change of a lane's state that others should see. */
@@ -188,6 +190,7 @@ export class LaneRunner {
         acceptUnlabelled: input.acceptUnlabelled,
         expectAtMost: input.expectAtMost,
         receivedAtMs: input.receivedAtMs,
+        ...(this.room.latestReceiptMs === input.receivedAtMs ? {} : { latestReceiptMs: this.room.latestReceiptMs }),
         dueAtMs: opened.dueAtMs,
         dryRun: input.dryRun,
         lostManifest: state.lostManifest,
