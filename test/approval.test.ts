@@ -9,6 +9,8 @@ import type { ConnectionStatus, RequestStatus } from '../src/erasure/status.ts';
 import type { ResolveAnswer, VerifyAnswer } from '../src/erasure/steps.ts';
 import { parseOperatorMessage, type OperatorMessage } from '../src/erasure/verbs.ts';
 import type { VerbAnswer } from '../src/client/verbs.ts';
+import { LaneSteps } from './support/lane-steps.ts';
+import { ScriptedStore, rowOf } from './support/scripted-store.ts';
 import { CONNECTION, World } from './support/world.ts';
 
 const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
@@ -33,6 +35,62 @@ describe('how much needs no approval', () => {
     expect(stopFor(11, 10)).toMatch(/^11 traces match, more than the 10 expected: nothing new was deleted/);
     expect(stopFor(11, 10, 11)).toBeNull();
     expect(stopFor(5, 10, 4)).toMatch(/^5 traces would be submitted in all, more than the 4 approved/);
+  });
+});
+
+describe('P18: several people behind one identifier', () => {
+  const EMAIL = 'team@example.org';
+  const subject = [{ kind: 'email', value: EMAIL }];
+  const email = (text: string) => ({ kind: 'email', key: 'metadata.email', text, numeric: false });
+  const rowFor = (traceId: string, user: string, of = EMAIL) => {
+    const row = rowOf(traceId, user);
+    return { ...row, persons: [...row.persons, email(of)] };
+  };
+  const others = [rowFor('a', 'u_8', 'a@example.org'), rowFor('b', 'u_9', 'b@example.org')];
+
+  test('of whom a later read shows another one wait for an approval, and for no second one', async () => {
+    const at = new ScriptedStore([rowFor('one', 'u_1'), ...others]);
+    await LaneSteps.over(at.store, async (steps) => {
+      const plan = await steps.resolve({ subject });
+      expect(plan.stop).toBeNull();
+      await steps.remove(plan.book, { subject });
+      at.rows = [rowFor('two', 'u_2'), ...others];
+      const read = await steps.verify(plan.book, { subject });
+      expect(read).toMatchObject({ resubmit: false, stop: expect.stringMatching(/2 different values of user_id/) });
+      expect(read.plan).toMatchObject({ traces: 1, submittedBefore: 1 });
+      // Asked to read again it asks again, also when something else was approved before.
+      const again = await steps.verify(read.book, { subject, approvedAtMost: 9, approvedPlan: plan.book.digest });
+      expect(again).toMatchObject({ resubmit: false, stop: expect.stringMatching(/2 different values of user_id/) });
+
+      const approved = { subject, approvedAtMost: 9, approvedPlan: again.plan?.digest ?? '' };
+      at.rows = [...at.rows, rowFor('three', 'u_2')];
+      const next = await steps.verify(again.book, approved);
+      expect(next).toMatchObject({ kind: 'newcomers', resubmit: true });
+      at.rows = [...at.rows, rowFor('four', 'u_1')];
+      expect(await steps.verify(next.book, approved)).toMatchObject({ resubmit: true });
+      at.rows = [...at.rows, rowFor('five', 'u_3')];
+      expect(await steps.verify(next.book, approved)).toMatchObject({
+        resubmit: false,
+        stop: expect.stringMatching(/3 different values of user_id/),
+      });
+      expect(at.deleted.flat()).toEqual(['one']);
+    });
+  });
+
+  test('whom a request that joined brings along are asked about however often it is tried', async () => {
+    const at = new ScriptedStore([rowFor('mine', 'u_1', 'ann@example.org'), ...others]);
+    await LaneSteps.over(at.store, async (steps) => {
+      const first = [{ kind: 'email', value: 'ann@example.org' }];
+      const plan = await steps.resolve({ subject: first });
+      await steps.remove(plan.book, { subject: first });
+      at.rows = [rowFor('one', 'u_1'), rowFor('two', 'u_2'), ...others];
+      const both = [...first, ...subject];
+      const joined = await steps.resolve({ subject: both, previous: { book: plan.book } });
+      expect(joined.stop).toMatch(/2 different values of user_id/);
+      const read = await steps.verify(joined.book, { subject: both });
+      expect(read).toMatchObject({ resubmit: false, stop: expect.stringMatching(/2 different values of user_id/) });
+      expect(at.deleted.flat()).toEqual(['mine']);
+    });
   });
 });
 

@@ -924,6 +924,8 @@ describe('against the simulator', () => {
       `datasets ${datasetId}/d-1`,
       `experiments ${experimentId}/e-1`,
     ]);
+    // P21: what tells whether they are of a time that a request reaches. The vendor's client writes it, by the real clock.
+    for (const { startMs } of found?.loose ?? []) expect(Math.abs((startMs ?? 0) - Date.now())).toBeLessThan(DAY_MS);
     const traces = [{ projectId, traceId: ids.trace }];
     const { rows } = await lookup(traces, mine, { controls: [] });
     const copies = await mine.copies(traces, rows, idle);

@@ -6,6 +6,10 @@ import type { ConfigInput } from '../src/config/config.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { RequestStatus } from '../src/erasure/status.ts';
 import type { LangSmithSimulator } from '../src/simulators/langsmith/index.ts';
+import { HOUR_MS } from '../src/erasure/rhythm.ts';
+import type { LooseRow, TraceStore } from '../src/stores/port.ts';
+import { LaneSteps, RECEIVED } from './support/lane-steps.ts';
+import { KEY, ScriptedStore, rowOf } from './support/scripted-store.ts';
 import { CONNECTION, World, type WorldOptions } from './support/world.ts';
 
 const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
@@ -266,6 +270,89 @@ describe('copies', () => {
     expect(end.connections[CONNECTION]?.copies).toMatchObject({ found: 4, erased: 0, manual: 4 });
     expect(await left(world.sim, copied, PERSON, trace)).toEqual(ALL);
     expect(world.sim.truth.isLive(trace)).toBe(true);
+  });
+});
+
+/** A store with data beside its traces: what its only finder shows, and which of it a call was made for. */
+class LooseStore {
+  readonly scripted: ScriptedStore;
+  readonly called: string[] = [];
+  readonly store: TraceStore;
+  loose: readonly LooseRow[] = [];
+
+  constructor(ours: readonly { readonly traceId: string; readonly startMs: number }[]) {
+    const kind = { kind: 'records', text: '', examined: true, goesWithTrace: false, erasable: true };
+    this.scripted = new ScriptedStore(
+      [
+        ...ours.map(({ traceId, startMs }) => rowOf(traceId, PERSON, { startMs })),
+        rowOf('a', OTHER),
+        rowOf('b', 'u_8'),
+      ],
+      { copyMap: [{ ...kind, erasedWhen: 'after' }] },
+    );
+    const { store } = this.scripted;
+    this.scripted.after = ({ what }, read) => (what === 'find' ? { ...read, loose: this.loose } : read);
+    this.store = {
+      ...store,
+      copies: () => Promise.resolve({ copies: [], outOfReach: [], notExamined: [], reports: [] }),
+      lookupCopies: (copies) => {
+        const there = new Set(this.loose.map(({ id }) => id));
+        return Promise.resolve({ left: copies.filter(({ id }) => there.has(id)), reports: [] });
+      },
+      eraseCopies: (copies) => {
+        this.called.push(...copies.map(({ id }) => id));
+        this.loose = this.loose.filter(({ id }) => !copies.some((copy) => copy.id === id));
+        return Promise.resolve({ reports: [] });
+      },
+    };
+  }
+
+  row(id: string, startMs?: number): LooseRow {
+    const persons = [{ kind: 'user_id', key: KEY, text: PERSON, numeric: false }];
+    return { kind: 'records', id, persons, ...(startMs === undefined ? {} : { startMs }) };
+  }
+}
+
+describe('data beside the traces', () => {
+  const OLD = RECEIVED - HOUR_MS;
+  const LATER = RECEIVED + 2 * HOUR_MS;
+  const fates = async (steps: LaneSteps, ref: Parameters<LaneSteps['book']>[0]) =>
+    Object.fromEntries((await steps.book(ref)).copies.map(({ id, state }) => [id, state]));
+
+  test('P21 P22: of new activity it is never called for; what has no date is not either, once there is any', async () => {
+    const at = new LooseStore([{ traceId: 'own', startMs: OLD }]);
+    at.loose = [at.row('old', OLD), at.row('later', LATER), at.row('undated')];
+    await LaneSteps.over(at.store, async (steps) => {
+      const plan = await steps.resolve();
+      expect(await fates(steps, plan.book)).toEqual({ old: 'inconclusive', later: 'manual', undated: 'inconclusive' });
+      await steps.remove(plan.book);
+      // Gone, and the person has come back meanwhile.
+      at.scripted.rows = [...at.scripted.rows.slice(1), rowOf('again', PERSON, { startMs: LATER })];
+      at.loose = [...at.loose, at.row('latest', LATER)];
+      const read = await steps.verify(plan.book);
+      expect(read).toMatchObject({ kind: 'clean', counted: true, traces: { newActivity: 1, pending: 1 } });
+      expect(at.called).toEqual(['old']);
+      expect(at.loose.map(({ id }) => id)).toEqual(['later', 'undated', 'latest']);
+      expect(await fates(steps, read.book)).toMatchObject({ later: 'manual', undated: 'manual', latest: 'manual' });
+    });
+  });
+
+  test('P21 P22: what has no date is left to people when the plan shows new activity already', async () => {
+    const at = new LooseStore([
+      { traceId: 'own', startMs: OLD },
+      { traceId: 'again', startMs: LATER },
+    ]);
+    at.loose = [at.row('old', OLD), at.row('undated')];
+    await LaneSteps.over(at.store, async (steps) => {
+      const plan = await steps.resolve();
+      expect(plan.traces).toMatchObject({ pending: 1, newActivity: 1 });
+      expect(await fates(steps, plan.book)).toEqual({ old: 'inconclusive', undated: 'manual' });
+      await steps.remove(plan.book);
+      at.scripted.rows = at.scripted.rows.slice(1);
+      const read = await steps.verify(plan.book);
+      expect(read).toMatchObject({ kind: 'clean', counted: true });
+      expect(at.called).toEqual(['old']);
+    });
   });
 });
 

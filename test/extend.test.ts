@@ -9,8 +9,11 @@ import {
   type ExtendMessage,
   type JoinedRequest,
 } from '../src/erasure/extend.ts';
+import { joinedBy, newLane } from '../src/erasure/lane.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { EraseInput } from '../src/erasure/request.ts';
+import { LaneSteps } from './support/lane-steps.ts';
+import { ScriptedStore, rowOf } from './support/scripted-store.ts';
 
 const FIRST: EraseInput = {
   requestId: 'first',
@@ -59,8 +62,16 @@ describe('P24: a request that joins', () => {
     ['that leaves a connection out', { scope: { ...BOTH, connections: ['two'] } }, /must hold everything/],
     ['that is a plan', { scope: { ...BOTH, dryRun: true } }, /takes in no other/],
     ['of the request itself', { requestId: 'first' }, /cannot join itself/],
+    ['that is bound in time', { scope: { ...BOTH, onlyBeforeMs: 9 } }, /onlyBefore/],
   ])('is refused: one %s', (_what, change, why) => {
     expect(extendRefusal({ ...MESSAGE, ...change }, at)).toMatch(why);
+  });
+
+  test('P21: is refused when it lacks the bound in time of what it joins, or has another, and taken with the same', () => {
+    const bound = { scope: { ...FIRST, onlyBeforeMs: 9 }, joined: [] };
+    expect(extendRefusal(MESSAGE, bound)).toMatch(/onlyBefore/);
+    expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 10 } }, bound)).toMatch(/onlyBefore/);
+    expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 9 } }, bound)).toBeNull();
   });
 
   test('is refused by a plan, and when very many have joined', () => {
@@ -171,5 +182,31 @@ describe('P24: a plan that goes on from an earlier one', () => {
     expect(imbalances({ given: givenLedger(merged), traces: traceLedger(merged), copies: copyLedger(merged) })).toEqual(
       [],
     );
+  });
+
+  test('P1 P11: is made although an approval was about to include kept traces, which are kept once more', async () => {
+    const both = [rowOf('both', 'u_42'), rowOf('both', 'u_7', { runId: 'both-child' })];
+    const at = new ScriptedStore([rowOf('own', 'u_42'), ...both, rowOf('of the alias', 'u_9'), rowOf('a', 'u_8')]);
+    await LaneSteps.over(at.store, async (steps) => {
+      const plan = await steps.resolve();
+      const approval = { planDigest: plan.book.digest, atMost: 2, by: 'ines', atMs: 1, include: ['shared'] as const };
+      const lane = { ...newLane('prod', 0), book: plan.book, approval, including: true };
+      expect(joinedBy(lane, 1)).toMatchObject({ phase: 'resolving', joined: true, including: false });
+      // As a run of before would ask for it.
+      const joined = await steps.resolve({
+        subject: [
+          { kind: 'user_id', value: 'u_42' },
+          { kind: 'user_id', value: 'u_9' },
+        ],
+        known: ['of the alias', 'never'],
+        approvedAtMost: 2,
+        approvedPlan: plan.book.digest,
+        include: ['shared'],
+        book: plan.book,
+        previous: { book: plan.book },
+      });
+      expect(joined.given).toMatchObject({ total: 2, resolved: 1, neverMatched: 1 });
+      expect(await steps.states(joined.book)).toEqual({ own: 'pending', both: 'shared', 'of the alias': 'pending' });
+    });
   });
 });

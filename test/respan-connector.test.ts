@@ -731,8 +731,9 @@ describe('data beside the traces', () => {
 
   test('logs without a trace and customer records of every environment are found by exact person', async () => {
     await start();
-    sim.seedLog({ customerIdentifier: 'ann' });
-    sim.seedLog({ metadata: { user_id: 'ann' } });
+    const startTime = sim.now() - HOUR_MS;
+    sim.seedLog({ customerIdentifier: 'ann', startTime });
+    sim.seedLog({ metadata: { user_id: 'ann' }, startTime });
     sim.seedLog({ customerIdentifier: 'bob' });
     sim.seedPeople({ people: ['ann'], tracesPerPerson: 1, environment: 'test' });
     expect(kinds(await looseOf('ann'))).toEqual([
@@ -743,6 +744,10 @@ describe('data beside the traces', () => {
     ]);
     const read = await find(0, ['ann']);
     expect(read.loose!.every(({ persons }) => persons.some(({ text }) => text === 'ann'))).toBe(true);
+    // P21: a record of a customer has no date.
+    expect(new Set(read.loose!.map(({ kind, startMs }) => `${kind} ${startMs}`))).toEqual(
+      new Set([`logs-without-trace ${startTime}`, 'customer-record undefined']),
+    );
     expect(await looseOf('nobody')).toEqual([]);
   });
 

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfigInput } from '../src/config/config.ts';
 import { startLangSmithSimulator } from '../src/simulators/langsmith/index.ts';
+import { newLane, troubled } from '../src/erasure/lane.ts';
+import { LaneSteps, RECEIVED, Troubled } from './support/lane-steps.ts';
+import { refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 import { CONNECTION, World, type WorldOptions } from './support/world.ts';
 
 const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
@@ -387,5 +390,87 @@ describe('the record', () => {
       for (const { asked, seen } of Object.values(read.controls)) expect(seen).toBe(asked);
     }
     expect(record.outcome).toMatchObject({ verdict: 'verified' });
+  });
+});
+
+describe('what a single read makes of the store', () => {
+  const OTHERS = [rowOf('a', 'u_7'), rowOf('b', 'u_8')];
+  const LATER = { settledAtMs: RECEIVED - 1, lastCountedAtMs: RECEIVED - 2, cleanReads: 1, round: 1 };
+
+  /** A lane whose only trace was sent and is gone. */
+  async function gone(steps: LaneSteps, at: ScriptedStore) {
+    const plan = await steps.resolve();
+    await steps.remove(plan.book);
+    at.rows = OTHERS;
+    const read = await steps.verify(plan.book);
+    expect(read).toMatchObject({ kind: 'clean', counted: true, cleanReads: 1 });
+    return read;
+  }
+
+  test('P3: one that sees the traces again and then proves nothing undoes the reads that counted before', async () => {
+    const at = new ScriptedStore([rowOf('own', 'u_42'), ...OTHERS]);
+    await LaneSteps.over(at.store, async (steps) => {
+      const { book } = await gone(steps, at);
+      at.after = ({ what }, read) => (what === 'find' ? { ...read, inconclusive: 'it lags' } : read);
+      // Nothing was seen: what was counted stays.
+      expect(await steps.verify(book, LATER)).toMatchObject({ kind: 'inconclusive', cleanReads: 1 });
+      at.rows = [rowOf('own', 'u_42'), ...OTHERS];
+      expect(await steps.verify(book, LATER)).toMatchObject({
+        kind: 'inconclusive',
+        counted: false,
+        cleanReads: 0,
+        lastCountedAtMs: null,
+      });
+      // Shown by a search alone, and by one that is not finished.
+      at.rows = [rowOf('new', 'u_42', { startMs: RECEIVED - 9 }), ...OTHERS];
+      at.after = (_called, read) => read;
+      at.before = ({ what }) => {
+        if (what === 'locate' || (what === 'lookup' && at.count('find') > finds)) throw refusal('throttled', 429);
+      };
+      const finds = at.count('find');
+      const error = await steps.verify(book, LATER).catch((thrown: unknown) => thrown as Troubled);
+      if (!(error instanceof Troubled)) throw new Error('the read went through');
+      const lane = { ...newLane('prod', 0), phase: 'verifying' as const, cleanReads: 1, lastCountedAtMs: 5 };
+      expect(troubled(lane, error.trouble, 0)).toMatchObject({ cleanReads: 0, lastCountedAtMs: null });
+      at.rows = OTHERS;
+      at.before = ({ what }) => {
+        if (what === 'find') throw refusal('throttled', 429);
+      };
+      const blind = await steps.verify(book, LATER).catch((thrown: unknown) => thrown as Troubled);
+      if (!(blind instanceof Troubled)) throw new Error('the read went through');
+      expect(troubled(lane, blind.trouble, 0)).toMatchObject({ cleanReads: 1, lastCountedAtMs: 5 });
+    });
+  });
+
+  test('P1 P16 P29: kept traces that come to carry the person alone are submitted after all, and only these', async () => {
+    const child = (traceId: string, person: string | null) => rowOf(traceId, person, { runId: `${traceId}-child` });
+    const kept = [rowOf('shared', 'u_42'), child('shared', 'u_9'), rowOf('hidden', 'u_42'), child('hidden', 'u_9')];
+    const at = new ScriptedStore([rowOf('own', 'u_42'), rowOf('bare', null), ...kept, ...OTHERS]);
+    await LaneSteps.over(at.store, async (steps) => {
+      const plan = await steps.resolve({ known: ['bare'] });
+      expect(await steps.states(plan.book)).toEqual({
+        own: 'pending',
+        bare: 'linked',
+        shared: 'shared',
+        hidden: 'shared',
+      });
+      await steps.remove(plan.book);
+      at.rows = [rowOf('bare', 'u_42'), rowOf('shared', 'u_42'), child('shared', 'u_42'), kept[2]!, ...OTHERS];
+      const copies = at.count('copies');
+      const read = await steps.verify(plan.book);
+      expect(read).toMatchObject({ kind: 'newcomers', counted: false, resubmit: true });
+      expect(at.count('copies')).toBe(copies + 1);
+      // Of the last one a row is not shown: nobody says that it is the person's alone now.
+      expect(await steps.states(read.book)).toEqual({
+        own: 'pending',
+        bare: 'pending',
+        shared: 'pending',
+        hidden: 'shared',
+      });
+      await steps.remove(read.book, { round: 2 });
+      expect(at.deleted.map((ids) => [...ids].sort())).toEqual([['own'], ['bare', 'shared']]);
+      at.rows = [kept[2]!, ...OTHERS];
+      expect(await steps.verify(read.book, { round: 2 })).toMatchObject({ kind: 'clean', counted: true });
+    });
   });
 });

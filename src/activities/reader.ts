@@ -93,6 +93,8 @@ export class Reader {
   readonly reports: ReadReport[] = [];
   /** For the record: routes that have ended, finders that disagreed. */
   readonly notes: string[] = [];
+  /** What the reads have shown, also those that prove nothing. */
+  readonly rowsRead: Row[] = [];
   readonly window: Window;
   controls: readonly Control[] = [];
   silentProjects = 0;
@@ -330,10 +332,11 @@ export class Reader {
 
   /** Data of the subject's, by exact value (P15), that the searches so far showed beside the traces. */
   looseCopies(): readonly Copy[] {
-    return [...this.loose.values()].map(({ kind, id, persons, where }) => ({
+    return [...this.loose.values()].map(({ kind, id, persons, where, startMs }) => ({
       kind,
       id,
       traceId: '',
+      ...(startMs === undefined ? {} : { startMs }),
       ...(where === undefined ? {} : { where }),
       // Others stand in it as well: no call may erase it (P22).
       ...(ownerOf(persons, this.variants, this.deps.store.traits.cutLength) === 'subject'
@@ -416,6 +419,7 @@ export class Reader {
         return null;
       }
       this.reports.push(result.report);
+      for (const row of result.rows) this.rowsRead.push(row);
       if (result.inconclusive !== undefined) throw new Inconclusive(`${name}: ${result.inconclusive}`);
       const seen = result.controlsSeen.filter(Boolean).length;
       const tally = this.controlTally.get(name) ?? { asked: 0, seen: 0 };

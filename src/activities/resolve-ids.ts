@@ -9,11 +9,10 @@ import {
   type BookEntry,
   type KnownId,
 } from '../erasure/book.ts';
-import { formatCount } from '../erasure/format.ts';
 import type { Include } from '../erasure/include.ts';
-import { askReason, erasedBy, isNewActivity, withIncluded } from '../erasure/linked.ts';
+import { askReason, erasedBy, isNewActivity, withIncluded, type Reach } from '../erasure/linked.ts';
 import { settledAfter } from '../erasure/rhythm.ts';
-import type { LanePolicy, ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
+import type { BlobRef, LanePolicy, ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
   optionalInstant,
   RECORD_FORMAT,
@@ -33,15 +32,10 @@ import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { assertNotHeld, digestsOfNamed } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
+import { approvedPeople, peopleOn, peopleStop } from './people.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { expandThreads, isUnclear, threadsOf, type Expansion } from './threads.ts';
 import { wholeTraces } from './whole.ts';
-
-/**
- * More values of the primary kind than this behind identifiers of other kinds: they may name several people, and only
- * the caller knows (P18).
- */
-const MOST_PEOPLE_PER_IDENTIFIER = 1;
 
 /**
  * Finds the person's traces by every finder in every project, decides whose each is, and seals the manifest, before
@@ -53,7 +47,9 @@ export function resolveIds(deps: LaneDeps, input: ResolveInput): Promise<Resolve
     // A plan alone deletes nothing.
     if (!input.dryRun) await assertNotHeld(deps, input.subject);
     try {
-      const { book } = input;
+      const { book, include: _ofBefore, ...afresh } = input;
+      // Another request has joined since the approval: its plan was never made.
+      if (input.previous !== undefined) return await resolve(deps, afresh, run);
       return book === undefined ? await resolve(deps, input, run) : await approved(deps, { ...input, book }, run);
     } catch (error) {
       // A plan needs no proof of absence, but one made from blind reads would be a plan for nobody.
@@ -110,7 +106,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const ownRows = [...read.values()].filter((rows) => ['subject', 'mixed'].includes(reader.owner(rows))).flat();
   const expansion = await expandThreads(deps, reader, threadsOf(deps, ownRows), { known: read, proof: 'own' });
   const whole = new Map([...read, ...expansion.whole]);
-  const cutoffMs = input.receivedAtMs + deps.policy.graceMs;
+  const cutoffMs = (input.latestReceiptMs ?? input.receivedAtMs) + deps.policy.graceMs;
   const erased = erasedBy(deps.policy);
   const entries = classify(reader, candidates, whole, {
     foundByPerson: found.traces,
@@ -148,7 +144,11 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     baselineKinds: [...found.kinds],
     entries: entries.book,
     known: knownIds,
-    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], input.onlyBeforeMs !== undefined),
+    copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], {
+      cutoffMs,
+      onlyBeforeMs: input.onlyBeforeMs,
+      returned: hasReturned(entries.book),
+    }),
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
     notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
@@ -167,12 +167,12 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
       ...ours.flatMap((trace) => (whole.get(entryKey(trace)) ?? []).flatMap(({ persons }) => persons)),
       ...reader.looseNamed(),
     ]),
+    people: [...found.people],
     batches: batchesOf(entries.book, ({ state }) => state === 'pending', store.traits.mostIdsPerDelete),
   };
   const { previous } = input;
   const mostIds = store.traits.mostIdsPerDelete;
-  const planned =
-    previous === undefined ? fresh : continued(await currentBook(deps, { ...input, book: previous.book }), fresh);
+  const planned = previous === undefined ? fresh : await continuedFrom(deps, input, previous.book, fresh);
   const draft = input.include === undefined ? planned : withIncluded(planned, input.include, mostIds);
   // What was sent has its window before it: the next read tells whether it must be sent again.
   const isDue = ({ state, sentMs }: BookEntry): boolean =>
@@ -183,7 +183,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const book: Book = { ...draft, batches, noControl: nothingFound && !enoughControls };
   const figures = withTasks(deps, input, book, figuresOf(deps, book, searched));
   const ask = input.include === undefined ? askReason(book, deps.policy) : null;
-  const stop = stopReason(deps, input, book, found.people) ?? ask;
+  const stop = stopReason(deps, input, book) ?? ask;
   const ref = await deps.vault.put(input.requestId, bookName(input.connection, input.step), bookSchema.parse(book));
   const settle = store.traits.rhythm.settleMs;
   const plan = makePlan(deps, {
@@ -258,6 +258,11 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   return answer;
 }
 
+async function continuedFrom(deps: LaneDeps, input: ResolveInput, ref: BlobRef, fresh: Book): Promise<Book> {
+  const before = await currentBook(deps, { ...input, book: ref });
+  return { ...continued(before, fresh), approvedPeople: approvedPeople(before, ref.digest, input) };
+}
+
 /**
  * A manifest that goes on from an earlier one: whatever was known stays known, and everything that counted as done is to
  * be read again (P24). What now is the person's alone, by an identifier that joined, is no longer kept.
@@ -301,6 +306,7 @@ export function continued(before: Book, now: Book): Book {
     finders: Math.min(before.finders, now.finders),
     ...(before.sharedApproved === undefined ? {} : { sharedApproved: before.sharedApproved }),
     named: [...new Set([...(before.named ?? []), ...(now.named ?? [])])],
+    people: [...new Set([...(before.people ?? []), ...(now.people ?? [])])],
   };
 }
 
@@ -313,7 +319,10 @@ async function approved(
   const nowMs = virtualNow(deps.clock);
   const before = await deps.vault.get(input.requestId, input.book, bookSchema);
   const { mostIdsPerDelete, rhythm } = deps.store.traits;
-  const book = withIncluded(before, input.include ?? [], mostIdsPerDelete);
+  const book: Book = {
+    ...withIncluded(before, input.include ?? [], mostIdsPerDelete),
+    approvedPeople: approvedPeople(before, input.book.digest, input),
+  };
   const pending = book.entries.filter(({ state }) => state === 'pending').length;
   const stop = stopFor(pending, book.limit, input.approvedAtMost);
   const { searched } = searchTerms(deps, input.subject);
@@ -350,7 +359,7 @@ interface Found {
   /** Runs found by the finder that found most. */
   readonly runs: number;
   /** Values of the primary kind on the traces found. */
-  readonly people: number;
+  readonly people: ReadonlySet<string>;
   /** Finders that answered. */
   readonly finders: number;
 }
@@ -358,7 +367,6 @@ interface Found {
 async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: number | undefined): Promise<Found> {
   const traces = new Map<string, TraceKey>();
   const kinds = new Set<string>();
-  const primary = deps.kinds[0]?.kind;
   const people = new Set<string>();
   const counts: number[] = [];
   let runs = 0;
@@ -373,16 +381,19 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: n
     if (reader.searchesAll(finder)) counts.push(confirmed.size);
     for (const [key, trace] of confirmed) traces.set(key, trace);
     for (const kind of reader.kindsSeen(rows)) kinds.add(kind);
-    for (const { persons, startMs } of rows) {
-      if (onlyBeforeMs !== undefined && startMs !== null && startMs > onlyBeforeMs) continue;
-      for (const { kind, text } of persons) if (kind === primary) people.add(text);
-    }
+    const isLater = ({ startMs }: Row): boolean =>
+      onlyBeforeMs !== undefined && startMs !== null && startMs > onlyBeforeMs;
+    for (const one of peopleOn(
+      deps,
+      rows.filter((row) => !isLater(row)),
+    ))
+      people.add(one);
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
   if (counts.some((count) => count !== traces.size)) {
     reader.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${traces.size} are taken`);
   }
-  return { traces, kinds, runs, people: people.size, finders };
+  return { traces, kinds, runs, people, finders };
 }
 
 interface SortedId {
@@ -515,17 +526,10 @@ export function classify(
   return { book, foreign };
 }
 
-function stopReason(deps: LaneDeps, input: ResolveInput, book: Book, people: number): string | null {
-  const { approvedAtMost, lostManifest } = input;
+function stopReason(deps: LaneDeps, { approvedAtMost, lostManifest }: ResolveInput, book: Book): string | null {
   // What a lost manifest named may have been submitted, and an approval covers all that ever is.
   const before = approvedAtMost === undefined ? 0 : lostManifest;
-  const stop = stopFor(everSubmitted(book) + before, book.limit, approvedAtMost);
-  if (stop !== null) return stop;
-  const primary = deps.kinds[0]?.kind;
-  if (primary !== undefined && !book.baselineKinds.includes(primary) && people > MOST_PEOPLE_PER_IDENTIFIER) {
-    return `the identifiers given match traces with ${formatCount(people)} different values of ${primary}: nothing was deleted; if all of them are this person's, approve exactly this plan (\`lethe approve\`); else abandon this request and start again, naming each ${primary} that is`;
-  }
-  return null;
+  return stopFor(everSubmitted(book) + before, book.limit, approvedAtMost) ?? peopleStop(deps, book);
 }
 
 /** The part of the policy that the lane and its record keep. */
@@ -548,28 +552,46 @@ function clocksAgree(reader: Reader): boolean {
   }
 }
 
-/**
- * Copies just found: those that go with their trace, or that we erase, are looked at again at the end.
- *
- * @param undated whether the request is bound in time, so that nothing without a date may be erased.
- */
-export function newCopies(deps: LaneDeps, copies: readonly Copy[], undated = false): BookCopy[] {
-  // Copies have no date: of a request that is bound in time, what a call of ours would erase may be of a later time.
-  const open = (copy: CopyTrait): boolean => copy.goesWithTrace || (copy.erasable === true && !undated);
-  const lookedAgain = new Set(deps.store.traits.copyMap.flatMap((copy) => (open(copy) ? [copy.kind] : [])));
+/** Whether the person has come back after the cut-off. */
+export function hasReturned(entries: readonly BookEntry[]): boolean {
+  return entries.some(({ state }) => state === 'newActivity');
+}
+
+/** What decides whether a copy that a call of ours would erase may be of a time that the request does not reach. */
+export interface CopyReach extends Reach {
+  /** See `hasReturned`. */
+  readonly returned: boolean;
+}
+
+/** Whether a copy is, or may be, of a time that the request does not reach: it is left to people (P21). */
+export function mayBeLater({ traceId, startMs }: Pick<BookCopy, 'traceId' | 'startMs'>, reach: CopyReach): boolean {
+  // Copies of traces have no date. Of those of traces that are erased, only a request that is bound in time is unsure.
+  if (traceId !== '') return reach.onlyBeforeMs !== undefined;
+  if (startMs !== undefined) return isNewActivity(startMs, reach);
+  return reach.onlyBeforeMs !== undefined || reach.returned;
+}
+
+/** Copies just found: those that go with their trace, or that we erase, are looked at again at the end. */
+export function newCopies(deps: LaneDeps, copies: readonly Copy[], reach: CopyReach): BookCopy[] {
+  const kindsOf = (chosen: (copy: CopyTrait) => boolean): ReadonlySet<string> =>
+    new Set(deps.store.traits.copyMap.flatMap((copy) => (chosen(copy) ? [copy.kind] : [])));
+  const goes = kindsOf(({ goesWithTrace }) => goesWithTrace);
+  const erasable = kindsOf((copy) => copy.erasable === true);
   // One that was found by its origin and by a search counts once; the first of them knows its trace.
   const unique = new Map<string, Copy>();
   for (const copy of copies) if (!unique.has(`${copy.kind}/${copy.id}`)) unique.set(`${copy.kind}/${copy.id}`, copy);
-  const goes = new Set(deps.store.traits.copyMap.flatMap((copy) => (copy.goesWithTrace ? [copy.kind] : [])));
   const shared = new Set(copies.filter(({ others }) => others === true).map(({ kind, id }) => `${kind}/${id}`));
-  return [...unique.values()].map(({ kind, id, traceId, where }) => {
+  return [...unique.values()].map((copy) => {
+    const { kind, id, traceId, where, startMs } = copy;
     const others = shared.has(`${kind}/${id}`);
+    const isOpen = goes.has(kind) || (erasable.has(kind) && !others && !mayBeLater(copy, reach));
     return {
       kind,
       id,
       traceId,
-      state: lookedAgain.has(kind) && (!others || goes.has(kind)) ? 'inconclusive' : 'manual',
+      state: isOpen ? 'inconclusive' : 'manual',
       ...(where === undefined ? {} : { where }),
+      ...(startMs === undefined ? {} : { startMs }),
       ...(others ? { others } : {}),
     };
   });

@@ -27,6 +27,8 @@ export interface StepRun {
    * abandon reaches a running step with its next heartbeat only, which is seconds later (P27).
    */
   readonly lastWord: () => Promise<void>;
+  /** Says that this step is a read which has shown traces that must go: if it fails, the lane is told. */
+  readonly sawTraces: () => void;
   /** Writes one entry of this step to the record. */
   note(what: string, entry: RecordEntry): Promise<void>;
 }
@@ -54,7 +56,11 @@ export async function runStep<Answer>(
   const beat = setInterval(() => {
     heartbeat();
   }, HEARTBEAT_MS);
+  const saw = { traces: false };
   const run: StepRun = {
+    sawTraces: () => {
+      saw.traces = true;
+    },
     progress: () => {
       if (cancellationSignal.aborted) throw new CancelledFailure('stopped between two API calls, as asked');
     },
@@ -72,7 +78,8 @@ export async function runStep<Answer>(
     return await perform(run);
   } catch (error) {
     if (error instanceof CancelledFailure) throw error;
-    if (error instanceof StoreError && error.transient && info.attempt < TRANSPORT_TRIES) {
+    // Another try of the same step would know nothing of what this one saw.
+    if (error instanceof StoreError && error.transient && info.attempt < TRANSPORT_TRIES && !saw.traces) {
       throw failure({
         message: error.message,
         type: 'StoreUnreachable',
@@ -93,7 +100,11 @@ export async function runStep<Answer>(
     const submits = kind.step !== 'verify';
     const nowMs = found.atMs;
     const outlook = { nowMs, submits, settledAtMs: null, cleanReads: 0, lastCountedAtMs: null };
-    const trouble: Trouble = { ...found, ...expectedVerdict(deps, outlook) };
+    const trouble: Trouble = {
+      ...found,
+      ...(saw.traces ? { sawTraces: true } : {}),
+      ...expectedVerdict(deps, outlook),
+    };
     if (kind.step === 'look') {
       await told?.(trouble);
       return trouble;

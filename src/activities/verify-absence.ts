@@ -22,8 +22,10 @@ import { bookName, expectedVerdict, figuresOf, nextLook } from './figures.ts';
 import { digestsOfNamed } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader, searchTerms, threadKey } from './reader.ts';
+import { approvedPeople, peopleOn, peopleStop } from './people.ts';
 import { recordedErasures } from './recorded-erasures.ts';
-import { classify, newCopies, placesOf, rowIdsOf } from './resolve-ids.ts';
+import { classify, hasReturned, mayBeLater, newCopies, placesOf, rowIdsOf, type CopyReach } from './resolve-ids.ts';
+import { sawTraces, startOf } from './sighting.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
 import { wholeTraces } from './whole.ts';
@@ -49,8 +51,10 @@ export function verifyAbsence(deps: LaneDeps, input: VerifyInput): Promise<Verif
     try {
       outcome = await readBack(deps, input, { book, projects, reader, nowMs, run });
     } catch (error) {
+      const saw = sawTraces(reader, book, { cutoffMs: book.cutoffMs, onlyBeforeMs: input.onlyBeforeMs });
+      if (saw) run.sawTraces();
       if (!(error instanceof Inconclusive)) throw error;
-      outcome = { kind: 'inconclusive', why: error.message, book, counts: false, resubmit: false };
+      outcome = { kind: 'inconclusive', why: error.message, book, counts: false, resubmit: false, saw };
     }
     return conclude(deps, input, { outcome, reader, nowMs, run });
   });
@@ -71,6 +75,8 @@ interface Outcome {
   /** Whether it may count if enough time has passed. */
   readonly counts: boolean;
   readonly resubmit: boolean;
+  /** Of a read that proves nothing: whether it has shown traces that must go. */
+  readonly saw?: boolean;
   /** Why nothing of it may be submitted before an operator has looked. Absent: nothing stands against it. */
   readonly stop?: string;
   /** The rows that were read, by trace; only with `stop`. */
@@ -165,11 +171,15 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     consent: 0,
     keepRows: store.traits.deletesBy === 'row',
   });
-  const turned = entries.filter(
-    ({ state }, index) => state !== 'newActivity' && book.entries[index]?.state === 'newActivity',
-  );
+  const turned = entries.filter((entry, index) => {
+    const before = book.entries[index];
+    return entry.state !== before?.state && kept.has(entryKey(entry));
+  });
   const next: Book = {
-    ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present, input.onlyBeforeMs !== undefined)),
+    ...(await withCopiesOf(deps, scene, [...newcomers.book, ...turned], present, {
+      ...reach,
+      returned: hasReturned([...entries, ...newcomers.book]),
+    })),
     entries: [...entries, ...newcomers.book],
     ...threadsAfter(book, expansion),
     known: known.ids
@@ -178,6 +188,8 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     silentProjects: reader.silentProjects,
     notProvenBeforeMs: reader.notProvenBeforeMs,
     unprovenKinds: [...reader.unprovenKinds(book.baselineKinds)],
+    people: [...new Set([...(book.people ?? []), ...newcomersOf(deps, entries, newcomers.book, present)])],
+    approvedPeople: approvedPeople(book, input.book.digest, input),
     finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
     batches: [],
   };
@@ -210,18 +222,33 @@ export async function strayedTraces(
   return new Map([...strayed].filter(([key]) => present.has(key)));
 }
 
+/** Values of the primary kind on traces that would be submitted and never were. */
+function newcomersOf(
+  deps: LaneDeps,
+  entries: readonly BookEntry[],
+  newcomers: readonly BookEntry[],
+  present: ReadonlyMap<string, readonly Row[]>,
+): ReadonlySet<string> {
+  const unsent = [...entries, ...newcomers].filter(({ state, sentMs }) => state === 'pending' && sentMs === null);
+  return peopleOn(
+    deps,
+    unsent.flatMap((entry) => present.get(entryKey(entry)) ?? []),
+  );
+}
+
 /** The book with the copies of newcomers, which must be found before these are submitted (P22). */
 async function withCopiesOf(
   deps: LaneDeps,
   { book, reader, run }: Scene,
   newcomers: readonly BookEntry[],
   present: ReadonlyMap<string, readonly Row[]>,
-  undated: boolean,
+  reach: CopyReach,
 ): Promise<Book> {
   const known = new Set(book.copies.map(({ kind, id }) => `${kind}/${id}`));
   const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
-  const loose = newCopies(deps, reader.looseCopies().filter(isNew), undated);
-  if (newcomers.length === 0) return loose.length === 0 ? book : { ...book, copies: [...book.copies, ...loose] };
+  const loose = newCopies(deps, reader.looseCopies().filter(isNew), reach);
+  const copies = [...sparedCopies(deps, book, reader, reach), ...loose];
+  if (newcomers.length === 0) return { ...book, copies };
   const traces = newcomers.flatMap(({ projectId, traceId, state }) =>
     state === 'newActivity' ? [] : [{ projectId, traceId }],
   );
@@ -232,11 +259,27 @@ async function withCopiesOf(
   const outOfReach = found.outOfReach.reduce((sum, { count }) => sum + count, 0);
   return {
     ...book,
-    copies: [...book.copies, ...loose, ...newCopies(deps, fresh, undated)],
+    copies: [...copies, ...newCopies(deps, fresh, reach)],
     // Most likely the same ones again: they are counted per connection, not per trace.
     outOfReach: Math.max(book.outOfReach, outOfReach),
     notExamined: [...new Set([...book.notExamined, ...found.notExamined.map(({ kind }) => kind)])],
   };
+}
+
+/**
+ * The copies known so far. Data beside the traces that has no date may be of the person who has come back since it was
+ * found: what is still there is left to people (P21).
+ */
+function sparedCopies(deps: LaneDeps, book: Book, reader: Reader, reach: CopyReach): readonly BookCopy[] {
+  if (!reach.returned) return book.copies;
+  const goes = new Set(deps.store.traits.copyMap.filter((copy) => copy.goesWithTrace).map(({ kind }) => kind));
+  const seen = new Set(reader.looseCopies().map(({ kind, id }) => `${kind}/${id}`));
+  return book.copies.map((copy): BookCopy => {
+    const { kind, id, traceId, state, tries = 0 } = copy;
+    if (state !== 'inconclusive' || traceId !== '' || goes.has(kind) || !mayBeLater(copy, reach)) return copy;
+    // One that a call has erased already, and that is not there again, has gone as it was meant to.
+    return tries > 0 && !seen.has(`${kind}/${id}`) ? copy : { ...copy, state: 'manual' };
+  });
 }
 
 /** What a read makes of one trace of the manifest. */
@@ -253,6 +296,7 @@ function entryAfterRead(
   },
 ): BookEntry {
   if (entry.state === 'newActivity') return notNewAfterAll(reader, entry, read);
+  if (entry.state === 'linked' || entry.state === 'shared') return oursAfterAll(reader, entry, read);
   if (!['pending', 'survived', 'goneBeforeSubmit', 'inconclusive'].includes(entry.state)) return entry;
   const { readable: _before, ...plain } = entry;
   if (read.lost) return { ...plain, state: 'inconclusive' };
@@ -265,6 +309,21 @@ function entryAfterRead(
   const rowIds = read.keepRows ? [...new Set([...entry.rowIds, ...rowIdsOf(read.rows)])] : entry.rowIds;
   const state = entry.sentMs !== null && read.settled ? 'survived' : 'pending';
   return { ...entry, rowIds, readable: read.rows.length, state };
+}
+
+/** A trace that was kept and now carries the person alone. */
+function oursAfterAll(
+  reader: Reader,
+  entry: BookEntry,
+  { rows = [], reach, keepRows }: Parameters<typeof notNewAfterAll>[2],
+): BookEntry {
+  const startMs = entry.startMs ?? startOf(rows);
+  if (reader.owner(rows) !== 'subject' || isNewActivity(startMs, reach)) return entry;
+  // Where others were seen, every row must be there again: one that is not shown may still be theirs.
+  const runs = new Set(rows.map(({ runId }) => runId)).size;
+  if (entry.state === 'shared' && runs < entry.runs) return entry;
+  const rowIds = keepRows ? rowIdsOf(rows) : entry.rowIds;
+  return { ...entry, state: 'pending', via: 'person', startMs, rowIds, readable: rows.length };
 }
 
 /** New activity whose beginning was written late: it began before the cut-off, and is the request's. */
@@ -289,12 +348,6 @@ function notNewAfterAll(
     };
   }
   return { ...entry, state: owner === 'nobody' ? 'linked' : 'shared' };
-}
-
-/** Start of the first of these rows that says when it was, epoch milliseconds. */
-function startOf(rows: readonly Row[]): number | null {
-  const starts = rows.map(({ startMs }) => startMs).filter((start) => start !== null);
-  return starts.length === 0 ? null : Math.min(...starts);
 }
 
 /**
@@ -377,7 +430,8 @@ function judge(
     ];
     const kind = survivors > 0 ? 'survivors' : 'newcomers';
     // Only what was never sent can make more of it than there was.
-    const stop = unsent === 0 ? null : stopFor(everSubmitted(book), book.limit, input.approvedAtMost);
+    const most = stopFor(everSubmitted(book), book.limit, input.approvedAtMost);
+    const stop = unsent === 0 ? null : (most ?? peopleStop(deps, book));
     if (stop !== null) {
       return { kind, why: parts.join(', '), book, counts: false, resubmit: false, stop, present };
     }
@@ -450,7 +504,7 @@ async function conclude(
   const settleMs = deps.store.traits.rhythm.settleMs;
   const tooEarly = outcome.counts ? whyTooEarly(input, nowMs, settleMs) : null;
   const counted = outcome.counts && tooEarly === null;
-  const reset = outcome.kind === 'survivors' || outcome.kind === 'newcomers';
+  const reset = outcome.kind === 'survivors' || outcome.kind === 'newcomers' || outcome.saw === true;
   const cleanReads = counted ? input.cleanReads + 1 : reset ? 0 : input.cleanReads;
   const lastCountedAtMs = counted ? nowMs : reset ? null : input.lastCountedAtMs;
   // The traces are proven gone; with copies or manual tasks open the lane may have gone on reading all the same.

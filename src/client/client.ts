@@ -614,7 +614,9 @@ export class LetheClient {
       }
       const existing = readScopeMemo(found.workflowId, found.memo);
       if (existing.scopeDigest === prepared.scope.scopeDigest) return this.#joinOpen(prepared);
-      if (existing.dryRun !== prepared.scope.dryRun || existing.dryRun) this.#refuseOther('scope', prepared, found);
+      const { dryRun, onlyBeforeMs } = prepared.scope;
+      const isOther = existing.dryRun !== dryRun || existing.onlyBeforeMs !== onlyBeforeMs;
+      if (isOther || dryRun) this.#refuseOther('scope', prepared, found);
       const message = extendMessage(prepared, await this.#scopeOf(found), this.config, this.keys);
       const taken = await this.#sendExtend(prepared, found, message);
       if (taken === 'ended') return null;

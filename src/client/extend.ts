@@ -9,7 +9,8 @@ import { contentDigest, type Keys } from '../vault/keys.ts';
 import { prepareRequest, type PreparedRequest } from './prepare.ts';
 
 /**
- * What makes a request join an open one: the scope of both, named by its digest.
+ * What makes a request join an open one: the scope of both, named by its digest. Both must be bound in time alike
+ * (`EraseInput.onlyBeforeMs`).
  *
  * @param existing what is being erased.
  * @throws InvalidRequestError when both together are too much for one request.
@@ -40,6 +41,7 @@ export function extendMessage(
       connections: [...union(existing.connections, input.connections, (name) => name)],
       acceptUnlabelled: Math.max(existing.acceptUnlabelled, input.acceptUnlabelled),
       ...(expectAtMost === null ? {} : { expectAtMost }),
+      ...(existing.onlyBeforeMs === undefined ? {} : { onlyBefore: new Date(existing.onlyBeforeMs).toISOString() }),
     },
     config,
     keys,

@@ -60,6 +60,8 @@ const copySchema = z.strictObject({
   state: z.enum(['erased', 'manual', 'outOfReach', 'inconclusive']),
   /** What it lies in, see `Copy.where`. */
   where: z.string().optional(),
+  /** See `Copy.startMs`. */
+  startMs: z.number().optional(),
   /** It carries other people too: never erased by a call. */
   others: z.literal(true).optional(),
   /** Calls made so far to erase it, from the first counted clean read on. */
@@ -111,6 +113,10 @@ export const bookSchema = z.strictObject({
   sharedApproved: z.array(z.strictObject({ projectId: z.string(), traceId: z.string() })).optional(),
   /** Keyed digests of all values that were read on the person's traces: who is held is asked by them too (P27). */
   named: z.array(z.string()).optional(),
+  /** Values of the primary kind on the person's traces, all that were ever read (P18); absent: not known. */
+  people: z.array(z.string()).optional(),
+  /** Those of them that an operator has approved; absent: none. */
+  approvedPeople: z.array(z.string()).optional(),
   /** Delete calls of the coming round: indexes into `entries`, one project each. */
   batches: z.array(z.array(z.int())),
 });

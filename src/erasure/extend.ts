@@ -86,6 +86,10 @@ export function extendRefusal(
   if (joined.length >= MOST_JOINED) return `${MOST_JOINED} requests have joined already; ask again after its end`;
   if (scope.dryRun || message.scope.dryRun) return 'a plan takes in no other request; ask again after its end';
   if (message.baseDigest !== scope.scopeDigest) return SCOPE_CHANGED;
+  // One bound for all: without it, what the open request leaves alone would be erased; with another, what it erases kept.
+  if (message.scope.onlyBeforeMs !== scope.onlyBeforeMs) {
+    return '"onlyBefore" must be that of the open request; ask again after its end';
+  }
   if (message.scope.scopeDigest !== scope.scopeDigest && !contains(message.scope, scope))
     return '"scope" must hold everything that is erased already';
   return null;

@@ -321,6 +321,7 @@ export function troubled(lane: LaneState, trouble: Trouble, random: number): Lan
     ...lane,
     clock: trouble.clock ?? lane.clock,
     lookNow: false,
+    ...(trouble.sawTraces === true ? { cleanReads: 0, lastCountedAtMs: null } : {}),
     ...expectation(trouble, lane.earliestVerdictAtMs),
     trouble: { kind: reason, reason, text, sinceMs, probes, ...counted, nextProbeAtMs },
   };
@@ -625,6 +626,8 @@ export function joinedBy(lane: LaneState, moreKnownIds: number): LaneState {
     phase: 'resolving',
     // Without a manifest there is nothing to go on from: the first plan is still to come.
     joined: lane.book !== null,
+    // What the approval would have included is a plan's of before; the new one keeps it, and can be approved itself.
+    ...(lane.including === undefined ? {} : { including: false }),
     figures: {
       ...lane.figures,
       given: { ...given, total: given.total + moreKnownIds, unresolved: given.unresolved + moreKnownIds },

@@ -47,6 +47,8 @@ export interface Trouble {
   readonly clock: Clock;
   /** The store refused what the step asked of it. Absent: it did not, or an earlier release answered. */
   readonly refused?: true;
+  /** The step was a read that showed traces which must go, before it failed; absent: it showed none. */
+  readonly sawTraces?: true;
   /** See `Expected`. */
   readonly earliestVerdictAtMs?: number;
 }
@@ -60,6 +62,8 @@ export interface StepInput {
   readonly subject: readonly Identifier[];
   /** See `EraseInput.onlyBeforeMs`; absent: no bound. */
   readonly onlyBeforeMs?: number;
+  /** Digest of the plan that was approved last; absent: none was, or an earlier release asked for the step. */
+  readonly approvedPlan?: string;
 }
 
 /** Numbers that describe a lane after a step; the same in every answer. */
@@ -96,6 +100,8 @@ export interface ResolveInput extends StepInput {
   readonly acceptUnlabelled: number;
   readonly expectAtMost: number | null;
   readonly receivedAtMs: number;
+  /** Receipt of the latest request that joined: the cut-off counts from it (P21); absent: from `receivedAtMs`. */
+  readonly latestReceiptMs?: number;
   readonly dueAtMs: number;
   readonly dryRun: boolean;
   /** Traces of an earlier plan whose manifest was lost; 0 as a rule. */

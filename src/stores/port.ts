@@ -115,6 +115,8 @@ export interface LooseRow {
   readonly threads?: readonly ThreadValue[];
   /** See `Copy.where`. */
   readonly where?: string;
+  /** See `Copy.startMs`. */
+  readonly startMs?: number;
 }
 
 /** Outcome of one read through one route. It is complete: every page was read, or the read threw. */
@@ -240,6 +242,8 @@ export interface Copy {
   readonly traceId: string;
   /** What it lies in, by the store's own id, for instance `dataset 4f1c`; holds no personal data. Absent: not told. */
   readonly where?: string;
+  /** Of data beside the traces: when it began or was written, epoch milliseconds. Absent: nothing tells. */
+  readonly startMs?: number;
   /** It carries other people too, or cannot be shown to be the person's alone: it is never erased by a call (P22). */
   readonly others?: true;
 }

@@ -132,11 +132,16 @@ class EraseUser {
     this.toldEvents = [...(carried?.toldEvents ?? [])];
     this.toldFlags = { ...carried?.toldFlags };
     const scope = (): EraseInput => this.scope;
+    const latestReceipt = (): number =>
+      Math.max(input.receivedAtMs, ...this.joined.map(({ receivedAtMs }) => receivedAtMs));
     this.room = {
       get input() {
         return scope();
       },
       opened: input,
+      get latestReceiptMs() {
+        return latestReceipt();
+      },
       draining: false,
       changed: () => {
         this.publish();

@@ -51,6 +51,8 @@ export interface LaneRoom {
   readonly input: EraseInput;
   /** What the request was started with: the record was opened so. */
   readonly opened: EraseInput;
+  /** Of the request and of those that joined, epoch milliseconds. */
+  readonly latestReceiptMs: number;
   /** Set when the run has grown long: every lane returns at its next safe point, and the run continues as new. */
   draining: boolean;
   /** Called after each change of a lane's state that others should see. */
@@ -170,7 +172,8 @@ export class LaneRunner {
   private async perform(command: 'resolve' | 'delete' | 'verify'): Promise<void> {
     const { state } = this;
     const { input, opened } = this.room;
-    const approved = state.approval == null ? {} : { approvedAtMost: state.approval.atMost };
+    const approved =
+      state.approval == null ? {} : { approvedAtMost: state.approval.atMost, approvedPlan: state.approval.planDigest };
     const { joins } = this;
     const common = {
       requestId: input.requestId,
@@ -187,6 +190,7 @@ export class LaneRunner {
         acceptUnlabelled: input.acceptUnlabelled,
         expectAtMost: input.expectAtMost,
         receivedAtMs: input.receivedAtMs,
+        ...(this.room.latestReceiptMs === input.receivedAtMs ? {} : { latestReceiptMs: this.room.latestReceiptMs }),
         dueAtMs: opened.dueAtMs,
         dryRun: input.dryRun,
         lostManifest: state.lostManifest,
@@ -197,7 +201,7 @@ export class LaneRunner {
         workflowId: workflowInfo().workflowId,
         ...(opened.deadlines === undefined ? {} : { deadlines: opened.deadlines }),
         ...(input === opened ? {} : { openedKinds: kindsOf(opened) }),
-        ...(state.including === true && state.book !== null
+        ...(state.including === true && state.joined !== true && state.book !== null
           ? { include: state.approval?.include ?? [], book: state.book }
           : {}),
         ...(state.joined === true && state.book !== null ? { previous: { book: state.book } } : {}),

@@ -1,18 +1,17 @@
+import { MockActivityEnvironment } from '@temporalio/testing';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Client } from '@temporalio/client';
-import { defaultActivityInfo, MockActivityEnvironment } from '@temporalio/testing';
-import { currentBook } from '../../src/activities/current-book.ts';
-import type { LaneDeps } from '../../src/activities/deps.ts';
-import { createLaneActivities } from '../../src/activities/index.ts';
-import type { Book } from '../../src/erasure/book.ts';
+import { createLaneActivities, type LaneDeps } from '../../src/activities/index.ts';
+import { bookSchema, type Book, type BookEntry } from '../../src/erasure/book.ts';
+import { imbalances } from '../../src/erasure/ledger.ts';
 import { DAY_MS, HOUR_MS } from '../../src/erasure/rhythm.ts';
 import type {
   BlobRef,
   DeleteAnswer,
   DeleteInput,
+  LaneFigures,
   ResolveAnswer,
   ResolveInput,
   Trouble,
@@ -20,122 +19,154 @@ import type {
   VerifyInput,
 } from '../../src/erasure/steps.ts';
 import { DirectoryRecords } from '../../src/evidence/directory-records.ts';
-import type { StoreTraits, TraceStore } from '../../src/stores/port.ts';
+import type { TraceStore } from '../../src/stores/port.ts';
 import { DirectoryVault } from '../../src/vault/directory-vault.ts';
-import { deriveKeys, type Keys } from '../../src/vault/keys.ts';
-import { digestsOf, SubjectHolds } from '../../src/vault/subject-holds.ts';
-import { KEY } from './scripted-store.ts';
+import { deriveKeys } from '../../src/vault/keys.ts';
 
-export const REQUEST = 'r-1';
-export const LANE = 'prod';
+/** When the request of `LaneSteps` was received. */
+export const RECEIVED = Date.UTC(2026, 10, 25, 9);
 
-/** Traits under which a scripted store acts at once. */
-export const PROMPT: Partial<StoreTraits> = {
-  rhythm: { kind: 'continuous', settleMs: 1000, spreadMs: 0 },
+const REQUEST = 'r-1';
+
+/** temporal.api.enums.v1.PendingActivityState: the last word asks the server whether the step is still wanted. */
+const STARTED = 2;
+const info = { activityId: '1', attempt: 3, workflowExecution: { workflowId: 'w', runId: 'r' } };
+const describe = () => Promise.resolve({ raw: { pendingActivities: [{ ...info, state: STARTED }] } });
+const client = {
+  workflow: { getHandle: () => ({ describe }) },
+  withAbortSignal: (_signal: AbortSignal, work: () => unknown) => work(),
 };
 
-/** The steps of one lane over any store, without a workflow. */
-export interface LaneSteps {
-  readonly deps: LaneDeps;
-  resolve(more?: Partial<ResolveInput>): Promise<ResolveAnswer | Trouble>;
-  /** The plan, or the test fails. */
-  plan(more?: Partial<ResolveInput>): Promise<ResolveAnswer>;
-  delete(input: Pick<DeleteInput, 'book'> & Partial<DeleteInput>): Promise<DeleteAnswer | Trouble>;
-  verify(input: Pick<VerifyInput, 'book'> & Partial<VerifyInput>): Promise<VerifyAnswer | Trouble>;
-  /** A book with all that the delete calls since have written down. */
-  bookNow(book: BlobRef): Promise<Book>;
-  hold(kind: string, value: string): Promise<void>;
-  close(): Promise<void>;
+/** Thrown for a step that could not be done. */
+export class Troubled extends Error {
+  readonly trouble: Trouble;
+
+  constructor(trouble: Trouble) {
+    super(`${trouble.reason}: ${trouble.text}`);
+    this.trouble = trouble;
+  }
 }
 
-/** Opens the steps of a lane that erases `user_id=u_42`. */
-export async function laneSteps(store: TraceStore, policy: Partial<LaneDeps['policy']> = {}): Promise<LaneSteps> {
-  const stateDir = await mkdtemp(join(tmpdir(), 'lethe-steps-'));
-  const keys: Keys = deriveKeys({ hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') });
-  const holds = new SubjectHolds({ stateDir, now: () => Date.now() });
-  const kinds = [
-    { kind: 'user_id', caseInsensitive: false },
-    { kind: 'email', caseInsensitive: false },
-  ];
-  const deps: LaneDeps = {
-    vault: new DirectoryVault({ stateDir, keys }),
-    records: new DirectoryRecords({ stateDir }),
-    keys,
-    holds,
-    clock: null,
-    version: '0.0.0',
-    connection: LANE,
-    store,
-    policy: {
-      cleanReads: 2,
-      flagAfterRounds: 3,
-      refuseAbove: 100,
-      expectedPeople: 1,
-      sharedTraces: 'keep',
-      linkedTraces: 'keep',
-      graceMs: HOUR_MS,
-      ...policy,
-    },
-    kinds,
-    searchKeys: { user_id: [KEY], email: ['metadata.email'] },
-    accept: [],
-  };
-  const activities = createLaneActivities(deps);
-  const receivedAtMs = Date.now();
-  let steps = 0;
-  const common = () => ({
-    requestId: REQUEST,
-    connection: LANE,
-    step: (steps += 1),
-    subject: [{ kind: 'user_id', value: 'u_42' }],
-  });
-  const resolve: LaneSteps['resolve'] = (input = {}) => {
-    const whole: ResolveInput = {
-      ...common(),
+/** The activities of a lane without a workflow: what a single step makes of a store and of a manifest. */
+export class LaneSteps {
+  readonly vault: DirectoryVault;
+  readonly records: DirectoryRecords;
+  readonly keys = deriveKeys({ hmac: randomBytes(32).toString('hex'), vault: randomBytes(32).toString('hex') });
+  private readonly activities: ReturnType<typeof createLaneActivities>;
+  private steps = 0;
+
+  private constructor(stateDir: string, store: TraceStore, change: (deps: LaneDeps) => LaneDeps) {
+    this.vault = new DirectoryVault({ stateDir, keys: this.keys });
+    this.records = new DirectoryRecords({ stateDir });
+    this.activities = createLaneActivities(
+      change({
+        vault: this.vault,
+        records: this.records,
+        keys: this.keys,
+        clock: { realMs: Date.now(), virtualMs: RECEIVED, speed: 1 },
+        version: '0.0.0',
+        connection: 'prod',
+        store: {
+          ...store,
+          traits: { ...store.traits, rhythm: { kind: 'continuous', settleMs: HOUR_MS, spreadMs: 0 } },
+        },
+        policy: {
+          cleanReads: 2,
+          flagAfterRounds: 3,
+          refuseAbove: 100,
+          expectedPeople: 1,
+          sharedTraces: 'keep',
+          linkedTraces: 'keep',
+          graceMs: HOUR_MS,
+        },
+        kinds: [
+          { kind: 'user_id', caseInsensitive: false },
+          { kind: 'email', caseInsensitive: false },
+        ],
+        searchKeys: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
+        accept: [],
+      }),
+    );
+  }
+
+  /** Runs a test with the steps of a lane over a store; what they wrote is removed afterwards. */
+  static async over(
+    store: TraceStore,
+    body: (steps: LaneSteps) => Promise<void>,
+    change: (deps: LaneDeps) => LaneDeps = (deps) => deps,
+  ): Promise<void> {
+    const stateDir = await mkdtemp(join(tmpdir(), 'lethe-steps-'));
+    try {
+      await body(new LaneSteps(stateDir, store, change));
+    } finally {
+      await rm(stateDir, { recursive: true, force: true });
+    }
+  }
+
+  async resolve(more: Partial<ResolveInput> = {}): Promise<ResolveAnswer> {
+    const { resolveIds } = this.activities;
+    return this.run<ResolveInput, ResolveAnswer>(resolveIds, {
+      ...this.common(),
       known: [],
       acceptUnlabelled: 0,
       expectAtMost: null,
-      receivedAtMs,
-      dueAtMs: receivedAtMs + 30 * DAY_MS,
+      receivedAtMs: RECEIVED,
+      dueAtMs: RECEIVED + 30 * DAY_MS,
       dryRun: false,
       lostManifest: 0,
       scopeDigest: 'a'.repeat(64),
-      connections: [LANE],
+      connections: ['prod'],
       workflowId: 'erase-x',
-      ...input,
-    };
-    return environment().run(activities.resolveIds, whole);
-  };
-  return {
-    deps,
-    resolve,
-    plan: async (input) => {
-      const answer = await resolve(input);
-      if (answer.kind === 'trouble') throw new Error(answer.text);
-      return answer;
-    },
-    delete: (input) =>
-      environment().run(activities.deleteBatch, { ...common(), round: 1, batch: 0, ...input } as DeleteInput),
-    verify: (input) => {
-      const start = { round: 1, settledAtMs: null, lastCountedAtMs: null, cleanReads: 0 };
-      return environment().run(activities.verifyAbsence, { ...common(), ...start, ...input } as VerifyInput);
-    },
-    bookNow: (book) => currentBook(deps, { requestId: REQUEST, connection: LANE, book }),
-    hold: async (kind, value) => {
-      const terms = { by: 'legal', reason: 'case 12', until: null, autoRelease: false };
-      await holds.hold(digestsOf(keys, [{ kind, value }], new Set()), terms);
-    },
-    close: () => rm(stateDir, { recursive: true, force: true }),
-  };
-}
+      ...more,
+    });
+  }
 
-/** What a running step asks the server: that this very try is under way, it answers. */
-function environment(): MockActivityEnvironment {
-  const { activityId, attempt } = defaultActivityInfo;
-  const raw = { pendingActivities: [{ activityId, attempt, state: 2 }] };
-  const client = {
-    workflow: { getHandle: () => ({ describe: () => Promise.resolve({ raw }) }) },
-    withAbortSignal: <T>(_signal: AbortSignal, work: () => T): T => work(),
-  };
-  return new MockActivityEnvironment({}, { client: client as unknown as Client });
+  remove(book: BlobRef, more: Partial<DeleteInput> = {}): Promise<DeleteAnswer> {
+    const { deleteBatch } = this.activities;
+    return this.run<DeleteInput, DeleteAnswer>(deleteBatch, { ...this.common(), round: 1, batch: 0, book, ...more });
+  }
+
+  /** Reads back at a time when a read may count, unless told otherwise. */
+  verify(book: BlobRef, more: Partial<VerifyInput> = {}): Promise<VerifyAnswer> {
+    const { verifyAbsence } = this.activities;
+    return this.run<VerifyInput, VerifyAnswer>(verifyAbsence, {
+      ...this.common(),
+      round: 1,
+      book,
+      settledAtMs: null,
+      lastCountedAtMs: null,
+      cleanReads: 0,
+      dueAtMs: RECEIVED + 30 * DAY_MS,
+      ...more,
+    });
+  }
+
+  book(ref: BlobRef): Promise<Book> {
+    return this.vault.get(REQUEST, ref, bookSchema);
+  }
+
+  async states(ref: BlobRef): Promise<Readonly<Record<string, BookEntry['state']>>> {
+    const { entries } = await this.book(ref);
+    return Object.fromEntries(entries.map(({ traceId, state }) => [traceId, state]));
+  }
+
+  private common() {
+    this.steps += 1;
+    const subject = [{ kind: 'user_id', value: 'u_42' }];
+    return { requestId: REQUEST, connection: 'prod', step: this.steps, subject };
+  }
+
+  private async run<Input, Answer extends LaneFigures | DeleteAnswer>(
+    activity: (input: Input) => Promise<Answer | Trouble>,
+    input: Input,
+  ): Promise<Answer> {
+    const environment = new MockActivityEnvironment(info, { client: client as never });
+    const answer = await environment.run<[Input], Answer | Trouble, typeof activity>(activity, input);
+    if ('reason' in answer) throw new Troubled(answer);
+    if ('traces' in answer) {
+      const off = imbalances(answer);
+      if (off.length > 0) throw new Error(off.join('; '));
+    }
+    return answer;
+  }
 }

@@ -2,6 +2,7 @@ import { chunks, PairIndex, pairsOf, seenIn, Union, unique } from '../rows.ts';
 import type { Found, Pair } from '../rows.ts';
 import type { Control, Finder, FindQuery, LooseRow, Read, Row } from '../port.ts';
 import { TooManyRows } from '../port.ts';
+import { instantOf } from '../values.ts';
 import type { BraintrustApi } from './api.ts';
 import { experimentTraces } from './copies.ts';
 import { inHalves } from './lookup.ts';
@@ -161,9 +162,11 @@ async function looseRows(
           // A trace of an experiment is everybody's who is named in it.
           const persons = group.flatMap((row) => row.persons);
           const threads = group.flatMap((row) => row.threads);
+          const starts = group.map(({ created }) => instantOf(created)).filter((start) => start !== null);
+          const began = starts.length === 0 ? {} : { startMs: Math.min(...starts) };
           for (const row of group) {
             const id = `${row.objectId}/${row.id}`;
-            loose.push({ kind, id, persons, threads, where: `${source} ${row.objectId}` });
+            loose.push({ kind, id, persons, threads, where: `${source} ${row.objectId}`, ...began });
           }
         }
       });

@@ -12,7 +12,17 @@ import type { LogField } from './filters.ts';
 import type { Lists } from './lists.ts';
 import { LOGS_ROUTE, SUMMARY_ROUTE } from './lists.ts';
 import type { Log, Trace } from './schemas.ts';
-import { fieldOf, GROUP_KEY, personsOf, rowOfLog, rowOfTrace, storedForms, threadsOf, unquoted } from './schemas.ts';
+import {
+  fieldOf,
+  GROUP_KEY,
+  personsOf,
+  rowOfLog,
+  rowOfTrace,
+  startOf,
+  storedForms,
+  threadsOf,
+  unquoted,
+} from './schemas.ts';
 import type { Shared } from './shared.ts';
 import { CUT_LENGTH, LOOSE_LOGS } from './traits.ts';
 
@@ -59,11 +69,13 @@ export function logsFinder(parts: FinderParts): Finder {
         for (const log of withoutTrace) {
           const persons = personsOf(log, config.identifiers);
           const threads = threadsOf(log, config.threads);
+          const startMs = startOf(log);
           loose.set(`${environment} ${log.unique_id}`, {
             kind: LOOSE_LOGS,
             id: logId(environment, log.unique_id),
             persons,
             ...threads,
+            ...(startMs === null ? {} : { startMs }),
           });
         }
         union.add({ rows: theirs, seen: seenIn(rows, here) }, here);

@@ -143,6 +143,11 @@ export function valuesOfField(log: Log, field: string): unknown {
   return of !== null && of !== undefined && Object.hasOwn(of, key) ? of[key] : undefined;
 }
 
+/** When a log began, epoch milliseconds; null: it does not say. */
+export function startOf(log: Log): number | null {
+  return instantOf(log.start_time) ?? instantOf(log.timestamp);
+}
+
 /** A log's row, or null when it belongs to no trace. All content is dropped here. */
 export function rowOfLog(log: Log, identifiers: IdentifierKeys, threads: readonly string[]): Row | null {
   if (log.trace_unique_id === null) return null;
@@ -150,7 +155,7 @@ export function rowOfLog(log: Log, identifiers: IdentifierKeys, threads: readonl
     projectId: log.environment,
     traceId: log.trace_unique_id,
     runId: log.unique_id,
-    startMs: instantOf(log.start_time) ?? instantOf(log.timestamp),
+    startMs: startOf(log),
     persons: personsOf(log, identifiers),
     ...threadsOf(log, threads),
     marks: NO_MARKS,
