@@ -29,7 +29,7 @@ function story(name: string, options: WorldOptions, body: (world: World) => Prom
         await world.close();
       }
     },
-    90_000,
+    240_000,
   );
 }
 

@@ -1,18 +1,18 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
-import { CONNECTION, World } from './support/world.ts';
+import { describe, expect, jest, test } from '@jest/globals';
+import { CONNECTION, type World } from './support/world.ts';
+import { worldsOfFile } from './support/worlds.ts';
 import { HOUR_MS, WEEK_MS } from '../src/erasure/rhythm.ts';
 
 const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
 
-let world: World | null = null;
-afterEach(async () => {
-  await world?.close();
-  world = null;
-});
+/** Weekends pass in seconds, and a busy machine makes them some more. */
+jest.setTimeout(120_000);
+
+const open = worldsOfFile();
 
 /** A request whose traces are submitted and whose lane sleeps until after the weekend. */
 async function waiting(title: string, speed = 20_000): Promise<readonly [World, string, string]> {
-  world = await World.start(title, { speed });
+  const world = await open(title, { speed });
   world.seed(['u_42', 'u_7', 'u_8'], 3);
   const erasure = await world.erase();
   await world.until(erasure.requestId, ({ status }) => status === 'waiting');
@@ -20,7 +20,7 @@ async function waiting(title: string, speed = 20_000): Promise<readonly [World, 
 }
 
 describe('operator verbs', () => {
-  test('retry cuts a week-long sleep short and submits again at once', async () => {
+  test.concurrent('retry cuts a week-long sleep short and submits again at once', async () => {
     const [at, requestId] = await waiting('retry');
     const before = at.sim.truth.submissions().length;
     const asked = at.now();
@@ -34,7 +34,7 @@ describe('operator verbs', () => {
     await at.client.abandon(requestId, BY);
   });
 
-  test('P3: checkNow adds a read that never counts early', async () => {
+  test.concurrent('P3: checkNow adds a read that never counts early', async () => {
     const [at, requestId] = await waiting('check now');
     at.sim.ledger.reset();
     await at.client.checkNow(requestId, BY);
@@ -46,7 +46,7 @@ describe('operator verbs', () => {
     await at.client.abandon(requestId, BY);
   });
 
-  test('hold stops it, refuses retry, and release lets it go on to the verdict', async () => {
+  test.concurrent('hold stops it, refuses retry, and release lets it go on to the verdict', async () => {
     const [at, requestId] = await waiting('hold', 150_000);
     await at.client.hold(requestId, BY);
     const held = await at.until(requestId, ({ status }) => status === 'held');
@@ -63,8 +63,8 @@ describe('operator verbs', () => {
     expect(at.liveTraces('u_7')).toHaveLength(3);
   });
 
-  test('retry makes a flagged request try at once, instead of at its next probe hours later', async () => {
-    world = await World.start('flagged', { speed: 2_000 });
+  test.concurrent('retry makes a flagged request try at once, instead of at its next probe hours later', async () => {
+    const world = await open('flagged', { speed: 2_000 });
     world.seed(['u_42', 'u_7', 'u_8'], 3);
     world.sim.habits.set({ keyRevoked: 401 });
     const { requestId } = await world.erase();
@@ -73,7 +73,7 @@ describe('operator verbs', () => {
     // Some probes later the next one is far away.
     const later = await world.until(
       requestId,
-      ({ connections }) => Date.parse(connections[CONNECTION]?.nextCheckAt ?? '') - (world?.now() ?? 0) > 2 * HOUR_MS,
+      ({ connections }) => Date.parse(connections[CONNECTION]?.nextCheckAt ?? '') - world.now() > 2 * HOUR_MS,
     );
     world.sim.habits.reset();
     const asked = world.now();
@@ -89,7 +89,7 @@ describe('operator verbs', () => {
     expect((await world.client.result(requestId)).status).toBe('abandoned');
   });
 
-  test('abandon ends the request without proof, and the record says who and why', async () => {
+  test.concurrent('abandon ends the request without proof, and the record says who and why', async () => {
     const [at, requestId] = await waiting('abandon');
     const [answer] = await at.client.abandon(requestId, BY);
     expect(answer?.text).toMatch(/cannot be recalled/);
@@ -101,7 +101,7 @@ describe('operator verbs', () => {
     expect(record.outcome?.verbs).toMatchObject([{ verb: 'abandon', ...BY, applied: true }]);
   });
 
-  test('a cancelled workflow is an abandoned one, sealed and told as such', async () => {
+  test.concurrent('a cancelled workflow is an abandoned one, sealed and told as such', async () => {
     const [at, requestId, workflowId] = await waiting('cancel');
     await at.client.temporal.workflow.getHandle(workflowId).cancel();
     const end = await at.client.result(requestId);
@@ -109,18 +109,21 @@ describe('operator verbs', () => {
     expect((await at.record(requestId)).outcome?.verdict).toBe('abandoned');
   });
 
-  test('without a worker a verb waits as a signal, status answers from the memo, and the verb acts later', async () => {
-    const [at, requestId] = await waiting('no worker');
-    await at.stopWorker();
-    expect((await at.client.status(requestId)).status).toBe('waiting');
-    const [answer] = await at.client.abandon(requestId, BY);
-    expect(answer?.delivered).toBe('signal');
-    expect((await at.client.status(requestId)).status).toBe('waiting');
-    await at.startWorker();
-    expect((await at.client.result(requestId)).status).toBe('abandoned');
-  });
+  test.concurrent(
+    'without a worker a verb waits as a signal, status answers from the memo, and the verb acts later',
+    async () => {
+      const [at, requestId] = await waiting('no worker');
+      await at.stopWorker();
+      expect((await at.client.status(requestId)).status).toBe('waiting');
+      const [answer] = await at.client.abandon(requestId, BY);
+      expect(answer?.delivered).toBe('signal');
+      expect((await at.client.status(requestId)).status).toBe('waiting');
+      await at.startWorker();
+      expect((await at.client.result(requestId)).status).toBe('abandoned');
+    },
+  );
 
-  test('nonsense is refused as an update and recorded and ignored as a signal', async () => {
+  test.concurrent('nonsense is refused as an update and recorded and ignored as a signal', async () => {
     const [at, requestId, workflowId] = await waiting('nonsense');
     const handle = at.client.temporal.workflow.getHandle(workflowId);
     for (const nonsense of [
@@ -147,7 +150,7 @@ describe('operator verbs', () => {
     expect(at.sim.truth.submissions()).toHaveLength(1);
   });
 
-  test('the same message sent as update and as signal acts once', async () => {
+  test.concurrent('the same message sent as update and as signal acts once', async () => {
     const [at, requestId, workflowId] = await waiting('once');
     const handle = at.client.temporal.workflow.getHandle(workflowId);
     const message = { ...BY, verbId: 'one-and-the-same' };
@@ -160,8 +163,8 @@ describe('operator verbs', () => {
     expect((await at.record(requestId)).outcome?.verbs.map(({ verb }) => verb)).toEqual(['retry', 'abandon']);
   });
 
-  test('P26: a due date that passes is shown and does not stop the work', async () => {
-    world = await World.start('overdue');
+  test.concurrent('P26: a due date that passes is shown and does not stop the work', async () => {
+    const world = await open('overdue');
     world.seed(['u_42', 'u_7', 'u_8'], 3);
     const dueAt = new Date(world.now() + HOUR_MS * 30).toISOString();
     const end = await world.eraseToEnd({ dueAt });
