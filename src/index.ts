@@ -16,6 +16,7 @@ export {
 } from './client/doctor.ts';
 export {
   InvalidRequestError,
+  NotJoinedError,
   RequestConflictError,
   SelectionError,
   UnknownRequestError,

@@ -8,6 +8,7 @@ import { Connection, WorkflowNotFoundError } from '@temporalio/client';
 import { LetheClient, type Erasure } from '../src/client/client.ts';
 import {
   InvalidRequestError,
+  NotJoinedError,
   RequestConflictError,
   SelectionError,
   UnknownRequestError,
@@ -323,6 +324,23 @@ describe('P24: asking twice', () => {
     expect(again).toMatchObject({ joined: true, requestId, workflowId: first.workflowId });
     await expect(client.erase({ identifiers: [person()], requestId })).rejects.toThrow(RequestConflictError);
     expect(await client.list({ status: 'planning' })).toEqual([]);
+  });
+
+  test('P24: a join that no worker confirmed is not told as done when the request ended without it', async () => {
+    const client = clientOf();
+    const who = person();
+    const first = await erase(client, { identifiers: [who] });
+    const requestId = freshId();
+    const second = await erase(client, { identifiers: [who], requestId });
+    expect(second).toMatchObject({ joined: true, workflowId: first.workflowId });
+    await client.temporal.workflow.getHandle(first.workflowId).terminate();
+    expect(await first.result()).toMatchObject({ requestId: first.requestId, joinedRequests: [] });
+    const error: unknown = await second.result().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(NotJoinedError);
+    expect(error).toMatchObject({ requestId, askedOf: first.requestId });
+    expect(String(error)).not.toContain(who.value);
+    // Asked again, it is a request of its own.
+    expect(await erase(client, { identifiers: [who], requestId })).toMatchObject({ requestId, joined: false });
   });
 
   test('a due date that has passed joins the request it belongs to, and begins none', async () => {

@@ -44,6 +44,7 @@ import { readAftercare } from './aftercare.ts';
 import type { DoctorReport } from './doctor.ts';
 import {
   InvalidRequestError,
+  NotJoinedError,
   RequestConflictError,
   SelectionError,
   UnknownRequestError,
@@ -102,7 +103,11 @@ export interface Erasure {
   /** True when it existed already: the same person and scope, or the same request id. */
   readonly joined: boolean;
   status(): Promise<RequestStatus>;
-  /** Waits for the end, weeks if need be, and tells how it was. */
+  /**
+   * Waits for the end, weeks if need be, and tells how it was.
+   *
+   * @throws NotJoinedError when it was to join an open request which ended without taking it in.
+   */
   result(): Promise<RequestStatus>;
   retry(message: VerbMessage): Promise<VerbAnswer>;
   checkNow(message: VerbMessage): Promise<VerbAnswer>;
@@ -589,11 +594,12 @@ export class LetheClient {
     this.#refuseOther('scope', prepared, found);
     const { status } = found.kept;
     const existing = { requestId: status.requestId, receivedAtMs: Date.parse(status.receivedAt) };
-    if (isOwnRequest(prepared, existing)) {
-      const taken = await this.#sendExtend(prepared, found, sameScopeMessage(prepared, this.keys));
-      if (taken === 'ended') return null;
-    }
-    return this.#erasure(status.requestId, found.workflowId, found.runId, true);
+    const erasure = this.#erasure(status.requestId, found.workflowId, found.runId, true);
+    if (!isOwnRequest(prepared, existing)) return erasure;
+    const message = sameScopeMessage(prepared, this.keys);
+    const taken = await this.#sendExtend(prepared, found, message);
+    if (taken === 'ended') return null;
+    return taken === 'sent' ? unconfirmed(erasure, message.requestId) : erasure;
   }
 
   /** Widens the person's open request, under whichever identifier it runs. Null: there is none. */
@@ -625,7 +631,8 @@ export class LetheClient {
         throw new RequestConflictError('scope', status.requestId, ['scope: it changes all the time; ask again']);
       }
       const erasure = this.#erasure(status.requestId, found.workflowId, found.runId, true);
-      return { ...erasure, requestId: message.requestId };
+      const own = { ...erasure, requestId: message.requestId };
+      return taken === 'sent' ? unconfirmed(own, message.requestId) : own;
     }
   }
 
@@ -645,11 +652,12 @@ export class LetheClient {
     ]);
   }
 
+  /** @returns `sent` when no worker could tell whether it was taken. */
   async #sendExtend(
     prepared: PreparedRequest,
     found: Found,
     message: ExtendMessage,
-  ): Promise<'taken' | 'ended' | 'changed'> {
+  ): Promise<'taken' | 'sent' | 'ended' | 'changed'> {
     const { requestId } = message;
     const handle = this.temporal.workflow.getHandle(found.workflowId);
     const to = { requestId: found.kept.status.requestId, workflowId: found.workflowId };
@@ -674,7 +682,7 @@ export class LetheClient {
         }
       }
       await handle.signal(EXTEND_SIGNAL, message);
-      return 'taken';
+      return 'sent';
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return 'ended';
       throw error;
@@ -1019,4 +1027,14 @@ function staticDetails({ input, scope }: PreparedRequest): string {
   if (input.acceptUnlabelled > 0) lines.push(`- accepts up to ${input.acceptUnlabelled} traces that carry nobody`);
   if (input.expectAtMost !== null) lines.push(`- expects at most ${formatCount(input.expectAtMost)} traces`);
   return lines.join('\n');
+}
+
+/** A request that was sent to an open one as a signal, which is taken when a worker comes by, or never. */
+function unconfirmed(erasure: Erasure, requestId: string): Erasure {
+  const result = async (): Promise<RequestStatus> => {
+    const end = await erasure.result();
+    if (end.joinedRequests.some((one) => one.requestId === requestId)) return end;
+    throw new NotJoinedError(requestId, end.requestId);
+  };
+  return { ...erasure, result };
 }

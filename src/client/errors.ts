@@ -60,6 +60,26 @@ export class UnknownRequestError extends Error {
   }
 }
 
+/**
+ * Thrown by the result of a request that was to join an open one while no worker could confirm it, when that one has ended
+ * without taking it in.
+ */
+export class NotJoinedError extends Error {
+  override readonly name = 'NotJoinedError';
+  readonly requestId: string;
+  /** The request that it was to join. */
+  readonly askedOf: string;
+
+  constructor(requestId: string, askedOf: string) {
+    super(
+      `Request ${askedOf} ended without taking request ${requestId} in: nothing was read or erased on its account, and ` +
+        'the end of the other says nothing about it. Ask again under the same id; it begins anew.',
+    );
+    this.requestId = requestId;
+    this.askedOf = askedOf;
+  }
+}
+
 /** Thrown when a selection of many requests is not what its sender expected. Nothing was sent to any of them. */
 export class SelectionError extends Error {
   override readonly name = 'SelectionError';

@@ -114,11 +114,10 @@ export async function laneSteps(store: TraceStore, policy: Partial<LaneDeps['pol
       if (answer.kind === 'trouble') throw new Error(answer.text);
       return answer;
     },
-    delete: (input) =>
-      environment().run(activities.deleteBatch, { ...common(), round: 1, batch: 0, ...input } as DeleteInput),
+    delete: (input) => environment().run(activities.deleteBatch, { ...common(), round: 1, batch: 0, ...input }),
     verify: (input) => {
       const start = { round: 1, settledAtMs: null, lastCountedAtMs: null, cleanReads: 0 };
-      return environment().run(activities.verifyAbsence, { ...common(), ...start, ...input } as VerifyInput);
+      return environment().run(activities.verifyAbsence, { ...common(), ...start, ...input });
     },
     bookNow: (book) => currentBook(deps, { requestId: REQUEST, connection: LANE, book }),
     hold: async (kind, value) => {
