@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { randomBytes } from 'node:crypto';
 import { continued } from '../src/activities/resolve-ids.ts';
 import { bookSchema, traceLedger, givenLedger, copyLedger, type Book, type BookEntry } from '../src/erasure/book.ts';
 import {
@@ -12,6 +13,11 @@ import {
 import { joinedBy, newLane } from '../src/erasure/lane.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { EraseInput } from '../src/erasure/request.ts';
+import { extendMessage } from '../src/client/extend.ts';
+import { prepareRequest } from '../src/client/prepare.ts';
+import { parseConfig } from '../src/config/config.ts';
+import { deriveKeys } from '../src/vault/keys.ts';
+import { VAULT_KEY } from './support/world.ts';
 import { LaneSteps } from './support/lane-steps.ts';
 import { ScriptedStore, rowOf } from './support/scripted-store.ts';
 
@@ -33,6 +39,12 @@ const BOTH: EraseInput = {
   known: { one: ['a', 'a', 'b'], two: ['c'] },
   connections: ['one', 'two'],
   scopeDigest: 'd2',
+};
+const STORE = {
+  store: 'langsmith' as const,
+  baseUrl: 'http://127.0.0.1:1',
+  apiKey: 'never-used',
+  identifiers: { user_id: ['metadata.user_id'] },
 };
 const MESSAGE: ExtendMessage = {
   requestId: 'second',
@@ -72,6 +84,24 @@ describe('P24: a request that joins', () => {
     expect(extendRefusal(MESSAGE, bound)).toMatch(/onlyBefore/);
     expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 10 } }, bound)).toMatch(/onlyBefore/);
     expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 9 } }, bound)).toBeNull();
+  });
+
+  test.each([
+    ['ines', undefined, 'ines'],
+    ['ines', 'omar', 'ines'],
+    [undefined, 'omar', 'omar'],
+  ])('P25: keeps who asked: %s, then %s', (first, second, of) => {
+    const config = parseConfig({
+      keys: { hmac: randomBytes(32).toString('hex'), vault: VAULT_KEY },
+      identifiers: ['user_id'],
+      connections: { one: STORE },
+    });
+    const keys = deriveKeys({ hmac: VAULT_KEY, vault: VAULT_KEY });
+    const by = (requestedBy: string | undefined) => (requestedBy === undefined ? {} : { requestedBy });
+    const prepared = prepareRequest({ identifiers: [...FIRST.subject], ...by(second) }, config, keys);
+    const message = extendMessage(prepared, { ...FIRST, ...by(first) }, config, keys);
+    expect(message.scope.requestedBy).toBe(of);
+    expect(message.requestedBy).toBe(second);
   });
 
   test('is refused by a plan, and when very many have joined', () => {
