@@ -193,8 +193,8 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     forgotten: input.lostManifest,
     outOfReach: copies.outOfReach,
   });
-  const sent = draft.entries.flatMap(({ sentMs }) => sentMs ?? []);
-  const settledAtMs = sent.length === 0 ? null : settledAfter(store.traits.rhythm, Math.max(...sent));
+  const sentMs = latestSent(draft.entries);
+  const settledAtMs = sentMs === null ? null : settledAfter(store.traits.rhythm, sentMs);
   const readFromMs = previous === undefined ? nowMs + settle : Math.max(nowMs, settledAtMs ?? nowMs);
   const cleanReads = nothingFound && clocksAgree(reader) ? 1 : 0;
   const answer: ResolveAnswer = {
@@ -252,6 +252,14 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     accepted: [...deps.accept],
   });
   return answer;
+}
+
+/** When any of these was sent last, epoch milliseconds; null: none was. There may be more than a call takes arguments. */
+export function latestSent(entries: readonly Pick<BookEntry, 'sentMs'>[]): number | null {
+  return entries.reduce<number | null>(
+    (latest, { sentMs }) => (sentMs === null ? latest : Math.max(latest ?? sentMs, sentMs)),
+    null,
+  );
 }
 
 async function continuedFrom(deps: LaneDeps, input: ResolveInput, ref: BlobRef, fresh: Book): Promise<Book> {
