@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
-import { continued } from '../src/activities/resolve-ids.ts';
+import { continued, latestSent } from '../src/activities/resolve-ids.ts';
 import { bookSchema, traceLedger, givenLedger, copyLedger, type Book, type BookEntry } from '../src/erasure/book.ts';
 import {
   contains,
@@ -211,6 +211,28 @@ describe('P24: a plan that goes on from an earlier one', () => {
     );
   });
 
+  test('P29: goes on with kept traces that an approval had included and that were sent, and keeps those that were not', () => {
+    const included = ['shared' as const, 'linked' as const];
+    const before = book([entry('sent', { sentMs: 7 }), entry('bare', { sentMs: 7, via: 'known' }), entry('unsent')], {
+      included,
+    });
+    const now = book([
+      entry('sent', { state: 'shared' }),
+      entry('bare', { state: 'linked', via: 'known' }),
+      entry('unsent', { state: 'shared' }),
+    ]);
+    const merged = continued(before, now);
+    expect(merged.entries.map(({ traceId, state, sentMs }) => [traceId, state, sentMs])).toEqual([
+      ['sent', 'pending', 7],
+      ['bare', 'pending', 7],
+      ['unsent', 'shared', null],
+    ]);
+    expect(merged.included).toEqual(included);
+    expect(imbalances({ given: givenLedger(merged), traces: traceLedger(merged), copies: copyLedger(merged) })).toEqual(
+      [],
+    );
+  });
+
   test('P1 P11: is made although an approval was about to include kept traces, which are kept once more', async () => {
     const both = [rowOf('both', 'u_42'), rowOf('both', 'u_7', { runId: 'both-child' })];
     const at = new ScriptedStore([rowOf('own', 'u_42'), ...both, rowOf('of the alias', 'u_9'), rowOf('a', 'u_8')]);
@@ -235,5 +257,12 @@ describe('P24: a plan that goes on from an earlier one', () => {
       expect(joined.given).toMatchObject({ total: 2, resolved: 1, neverMatched: 1 });
       expect(await steps.states(joined.book)).toEqual({ own: 'pending', both: 'shared', 'of the alias': 'pending' });
     });
+  });
+
+  test('P3: of very many traces that were sent the latest is found, from which a window counts', () => {
+    const many = Array.from({ length: 200_000 }, (_, sentMs) => ({ sentMs: sentMs % 2 === 0 ? sentMs : null }));
+    expect(latestSent(many)).toBe(199_998);
+    expect(latestSent([{ sentMs: null }])).toBeNull();
+    expect(latestSent([])).toBeNull();
   });
 });

@@ -273,13 +273,17 @@ async function continuedFrom(deps: LaneDeps, input: ResolveInput, ref: BlobRef, 
  */
 export function continued(before: Book, now: Book): Book {
   const seen = new Map(now.entries.map((entry) => [entryKey(entry), entry]));
+  const included = new Set([...(before.included ?? []), ...(now.included ?? [])]);
   const entries = before.entries.map((old): BookEntry => {
     const found = seen.get(entryKey(old));
     if (found === undefined) {
       return old.state === 'verifiedAbsent' || old.state === 'inconclusive' ? { ...old, state: 'pending' } : old;
     }
     const rowIds = [...new Set([...old.rowIds, ...found.rowIds])];
-    const state = found.state === 'pending' && old.state === 'survived' ? 'survived' : found.state;
+    const isIncluded = found.state === 'linked' || (found.state === 'shared' && included.has('shared'));
+    // What was sent is read back, whatever the plan would make of it now.
+    const wasSent = old.sentMs !== null && (found.state === 'pending' || isIncluded);
+    const state = wasSent && ['pending', 'survived'].includes(old.state) ? old.state : found.state;
     return { ...found, state, rowIds, sentMs: old.sentMs, via: old.via === 'person' ? 'person' : found.via };
   });
   const had = new Set(before.entries.map(entryKey));
@@ -306,6 +310,7 @@ export function continued(before: Book, now: Book): Book {
     notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
     controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
     finders: Math.min(before.finders, now.finders),
+    included: [...included],
     people: [...new Set([...(before.people ?? []), ...(now.people ?? [])])],
   };
 }
