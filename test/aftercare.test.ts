@@ -192,10 +192,12 @@ describe('aftercare', () => {
     for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(3);
   });
 
-  test('traces of before the end that nobody had seen are erased by a new request', async () => {
-    const at = await watched('late data', ['20 days']);
+  test('traces of before the end that nobody had seen are erased by a new request, asked for by who asked first', async () => {
+    const policy = { aftercare: ['20 days'], secondPersonAbove: 50 };
+    world = await World.start('late data', { speed: SPEED, config: (base) => ({ ...base, policy }) });
+    const at = world;
     at.seed(['u_42', 'u_7', 'u_8'], 2);
-    const end = await at.eraseToEnd();
+    const end = await at.eraseToEnd({ requestedBy: 'ines' });
     const late = ['11111111-0000-4000-8000-000000000001'];
     // Before the cut-off: what began after it is new activity, and stays.
     write(at, late, { user_id: 'u_42' }, Date.parse(end.receivedAt) - DAY_MS);
@@ -205,6 +207,7 @@ describe('aftercare', () => {
     expect(aftercare?.looks[0]).toMatchObject({ answer: 'late', request: `${end.requestId}-again-1` });
     const again = await at.client.result(`${end.requestId}-again-1`);
     expect(again).toMatchObject({ status: 'verified', exceptions: [] });
+    expect((await at.record(again.requestId)).request?.requestedBy).toBe('ines');
     expect(at.liveTraces('u_42')).toEqual([]);
     // Whoever ends a watch from outside is told that nothing is looked at any more.
     await at.client.temporal.workflow.getHandle(watchIdOf(again.requestId)).terminate('test');
@@ -305,9 +308,12 @@ describe('aftercare', () => {
     at.sim.habits.set({ keyRevoked: 403 });
     const given = await untilLooks(at, requestId, ({ looks }) => looks[0]?.answer === 'failed');
     expect(given.aftercare?.looks[0]?.why).toMatch(/given up after 20 tries/);
+    const flags = async () => (await at.client.doctor()).checks.filter(({ text }) => text.includes('given up'));
+    expect(await flags()).toMatchObject([{ area: 'requests', name: requestId, level: 'warning' }]);
     expect(given.aftercare?.state).toBe('watching');
     at.sim.habits.reset();
     const { aftercare } = await untilLooks(at, requestId, ({ state }) => state === 'ended');
+    expect(await flags()).toEqual([]);
     expect(aftercare?.looks.map(({ answer }) => answer)).toEqual(['failed', 'clean']);
     const first = (await looksIn(at, requestId)).filter(({ look }) => look === 1);
     expect(first.map(({ answer }) => answer)).toEqual([...Array.from({ length: 20 }, () => 'trouble'), 'failed']);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { continued } from '../src/activities/resolve-ids.ts';
+import { randomBytes } from 'node:crypto';
+import { continued, latestSent } from '../src/activities/resolve-ids.ts';
 import { bookSchema, traceLedger, givenLedger, copyLedger, type Book, type BookEntry } from '../src/erasure/book.ts';
 import {
   contains,
@@ -12,6 +13,11 @@ import {
 import { joinedBy, newLane } from '../src/erasure/lane.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { EraseInput } from '../src/erasure/request.ts';
+import { extendMessage } from '../src/client/extend.ts';
+import { prepareRequest } from '../src/client/prepare.ts';
+import { parseConfig } from '../src/config/config.ts';
+import { deriveKeys } from '../src/vault/keys.ts';
+import { VAULT_KEY } from './support/world.ts';
 import { LaneSteps } from './support/lane-steps.ts';
 import { ScriptedStore, rowOf } from './support/scripted-store.ts';
 
@@ -33,6 +39,12 @@ const BOTH: EraseInput = {
   known: { one: ['a', 'a', 'b'], two: ['c'] },
   connections: ['one', 'two'],
   scopeDigest: 'd2',
+};
+const STORE = {
+  store: 'langsmith' as const,
+  baseUrl: 'http://127.0.0.1:1',
+  apiKey: 'never-used',
+  identifiers: { user_id: ['metadata.user_id'] },
 };
 const MESSAGE: ExtendMessage = {
   requestId: 'second',
@@ -72,6 +84,24 @@ describe('P24: a request that joins', () => {
     expect(extendRefusal(MESSAGE, bound)).toMatch(/onlyBefore/);
     expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 10 } }, bound)).toMatch(/onlyBefore/);
     expect(extendRefusal({ ...MESSAGE, scope: { ...BOTH, onlyBeforeMs: 9 } }, bound)).toBeNull();
+  });
+
+  test.each([
+    ['ines', undefined, 'ines'],
+    ['ines', 'omar', 'ines'],
+    [undefined, 'omar', 'omar'],
+  ])('P25: keeps who asked: %s, then %s', (first, second, of) => {
+    const config = parseConfig({
+      keys: { hmac: randomBytes(32).toString('hex'), vault: VAULT_KEY },
+      identifiers: ['user_id'],
+      connections: { one: STORE },
+    });
+    const keys = deriveKeys({ hmac: VAULT_KEY, vault: VAULT_KEY });
+    const by = (requestedBy: string | undefined) => (requestedBy === undefined ? {} : { requestedBy });
+    const prepared = prepareRequest({ identifiers: [...FIRST.subject], ...by(second) }, config, keys);
+    const message = extendMessage(prepared, { ...FIRST, ...by(first) }, config, keys);
+    expect(message.scope.requestedBy).toBe(of);
+    expect(message.requestedBy).toBe(second);
   });
 
   test('is refused by a plan, and when very many have joined', () => {
@@ -184,6 +214,28 @@ describe('P24: a plan that goes on from an earlier one', () => {
     );
   });
 
+  test('P29: goes on with kept traces that an approval had included and that were sent, and keeps those that were not', () => {
+    const included = ['shared' as const, 'linked' as const];
+    const before = book([entry('sent', { sentMs: 7 }), entry('bare', { sentMs: 7, via: 'known' }), entry('unsent')], {
+      included,
+    });
+    const now = book([
+      entry('sent', { state: 'shared' }),
+      entry('bare', { state: 'linked', via: 'known' }),
+      entry('unsent', { state: 'shared' }),
+    ]);
+    const merged = continued(before, now);
+    expect(merged.entries.map(({ traceId, state, sentMs }) => [traceId, state, sentMs])).toEqual([
+      ['sent', 'pending', 7],
+      ['bare', 'pending', 7],
+      ['unsent', 'shared', null],
+    ]);
+    expect(merged.included).toEqual(included);
+    expect(imbalances({ given: givenLedger(merged), traces: traceLedger(merged), copies: copyLedger(merged) })).toEqual(
+      [],
+    );
+  });
+
   test('P1 P11: is made although an approval was about to include kept traces, which are kept once more', async () => {
     const both = [rowOf('both', 'u_42'), rowOf('both', 'u_7', { runId: 'both-child' })];
     const at = new ScriptedStore([rowOf('own', 'u_42'), ...both, rowOf('of the alias', 'u_9'), rowOf('a', 'u_8')]);
@@ -208,5 +260,12 @@ describe('P24: a plan that goes on from an earlier one', () => {
       expect(joined.given).toMatchObject({ total: 2, resolved: 1, neverMatched: 1 });
       expect(await steps.states(joined.book)).toEqual({ own: 'pending', both: 'shared', 'of the alias': 'pending' });
     });
+  });
+
+  test('P3: of very many traces that were sent the latest is found, from which a window counts', () => {
+    const many = Array.from({ length: 200_000 }, (_, sentMs) => ({ sentMs: sentMs % 2 === 0 ? sentMs : null }));
+    expect(latestSent(many)).toBe(199_998);
+    expect(latestSent([{ sentMs: null }])).toBeNull();
+    expect(latestSent([])).toBeNull();
   });
 });

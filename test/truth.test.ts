@@ -6,6 +6,7 @@ import type { ConfigInput } from '../src/config/config.ts';
 import { startLangSmithSimulator } from '../src/simulators/langsmith/index.ts';
 import { newLane, troubled } from '../src/erasure/lane.ts';
 import { LaneSteps, RECEIVED, Troubled } from './support/lane-steps.ts';
+import { StoreError } from '../src/stores/port.ts';
 import { refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 import { CONNECTION, World, type WorldOptions } from './support/world.ts';
 
@@ -471,6 +472,78 @@ describe('what a single read makes of the store', () => {
       expect(at.deleted.map((ids) => [...ids].sort())).toEqual([['own'], ['bare', 'shared']]);
       at.rows = [kept[2]!, ...OTHERS];
       expect(await steps.verify(read.book, { round: 2 })).toMatchObject({ kind: 'clean', counted: true });
+    });
+  });
+
+  test('P5: one cut short by a fresh trace that is kept does not count; a kept one known before cuts none short', async () => {
+    const both = [rowOf('both', 'u_42'), rowOf('both', 'u_9', { runId: 'both-child' })];
+    const at = new ScriptedStore([rowOf('own', 'u_42'), ...OTHERS]);
+    const second = { name: 'second', find: at.store.finders[0]!.find };
+    const store = { ...at.store, finders: [...at.store.finders, second] };
+    await LaneSteps.over(store, async (steps) => {
+      const plan = await steps.resolve();
+      await steps.remove(plan.book);
+      at.rows = [...both, ...OTHERS];
+      let finds = at.count('find');
+      const cut = await steps.verify(plan.book);
+      expect(at.count('find') - finds).toBe(1);
+      expect(cut).toMatchObject({ counted: false, cleanReads: 0, why: expect.stringContaining('cut short') });
+      expect((await steps.book(cut.book)).finders).toBe(2);
+      finds = at.count('find');
+      expect(await steps.verify(cut.book)).toMatchObject({ kind: 'clean', counted: true, cleanReads: 1 });
+      expect(at.count('find') - finds).toBe(2);
+    });
+  });
+
+  test('P1 P5: that only one way of searching was left is told although a kept trace is found', async () => {
+    const both = [rowOf('both', 'u_42'), rowOf('both', 'u_9', { runId: 'both-child' })];
+    const at = new ScriptedStore([rowOf('own', 'u_42'), ...both, ...OTHERS]);
+    let retired = false;
+    const find = at.store.finders[0]!.find;
+    const second = {
+      name: 'second',
+      find: (query: Parameters<typeof find>[0]) => {
+        if (!retired) return find(query);
+        throw new StoreError({ reason: 'gone', route: 'POST /x', status: 410, requestId: null, retired: true });
+      },
+    };
+    await LaneSteps.over({ ...at.store, finders: [...at.store.finders, second] }, async (steps) => {
+      const plan = await steps.resolve();
+      expect(plan.exceptions.map(({ kind }) => kind)).not.toContain('single-path');
+      await steps.remove(plan.book);
+      at.rows = [...both, ...OTHERS];
+      retired = true;
+      const read = await steps.verify(plan.book);
+      expect(read).toMatchObject({ kind: 'clean', counted: true });
+      expect(read.exceptions.map(({ kind }) => kind)).toContain('single-path');
+    });
+  });
+
+  test('P9: rows of the manifest that stand in a trace outside the projects examined are not followed there', async () => {
+    const at = new ScriptedStore([rowOf('own', 'u_42'), ...OTHERS], { deletesBy: 'row' });
+    const lookup = at.store.lookups[0]!;
+    const elsewhere = rowOf('elsewhere', 'u_42', { projectId: 'out of scope', runId: 'own-root' });
+    let strayed = false;
+    // By the id of a row a look-up spans the whole server.
+    const wide = {
+      ...lookup,
+      lookup: async (query: Parameters<typeof lookup.lookup>[0]) => {
+        const read = await lookup.lookup(query);
+        const asked = query.traces.some(
+          ({ rowIds = [], traceId }) => rowIds.includes('own-root') || traceId === 'elsewhere',
+        );
+        return strayed && asked ? { ...read, rows: [...read.rows, elsewhere] } : read;
+      },
+    };
+    await LaneSteps.over({ ...at.store, lookups: [wide] }, async (steps) => {
+      const plan = await steps.resolve();
+      await steps.remove(plan.book);
+      at.rows = OTHERS;
+      strayed = true;
+      const read = await steps.verify(plan.book);
+      expect(read).toMatchObject({ kind: 'inconclusive', resubmit: false, counted: false });
+      expect(read.why).toMatch(/outside the projects/);
+      expect(at.deleted).toEqual([['own']]);
     });
   });
 });

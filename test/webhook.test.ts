@@ -86,15 +86,16 @@ afterEach(async () => {
 async function notifying(
   title: string,
   answer: (delivery: Delivery, nth: number) => { status: number; location?: string },
-  options: { readonly events?: EventKind[]; readonly speed?: number } = {},
+  options: { readonly events?: EventKind[]; readonly speed?: number; readonly policy?: ConfigInput['policy'] } = {},
 ): Promise<readonly [World, Receiver]> {
   const to = await Receiver.start(answer);
   receiver = to;
-  const { events } = options;
+  const { events, policy } = options;
   world = await World.start(title, {
     ...(options.speed === undefined ? {} : { speed: options.speed }),
     config: (base) => ({
       ...base,
+      ...(policy === undefined ? {} : { policy }),
       notify: { url: to.url, secret: SECRET, ...(events === undefined ? {} : { events }) },
     }),
   });
@@ -386,6 +387,23 @@ describe('webhooks', () => {
     await at.client.result(requestId);
     expect(to.of('flagged')).toHaveLength(2);
     expect(at.sim.truth.unasked()).toEqual([]);
+  });
+
+  test('P26: a look after the end that is given up is told, once', async () => {
+    const policy = { aftercare: ['20 days'] };
+    const [at, to] = await notifying('given up', () => ({ status: 200 }), {
+      speed: 400_000,
+      events: ['flagged'],
+      policy,
+    });
+    at.seed(['u_42', 'u_7', 'u_8'], 2);
+    const { requestId, workflowId } = await at.eraseToEnd();
+    at.sim.habits.set({ keyRevoked: 403 });
+    await until(() => to.deliveries.length > 0);
+    await until(async () => (await at.client.status(requestId)).aftercare?.state === 'ended');
+    expect(to.deliveries.map(({ body }) => body)).toMatchObject([
+      { event: 'flagged', requestId, workflowId, status: 'verified', connection: CONNECTION, reason: 'aftercare' },
+    ]);
   });
 
   test('a redirect is not followed, and one that stays is given up visibly; the erasure ended long before', async () => {

@@ -258,10 +258,10 @@ export class Reader {
     return rows === null ? null : rows.filter(isOurs);
   }
 
-  /** Those conversations whose project is still visible. */
-  inScope(threads: readonly Thread[]): readonly Thread[] {
+  /** Those conversations or traces whose project is still visible. */
+  inScope<Of extends Pick<TraceKey, 'projectId'>>(all: readonly Of[]): readonly Of[] {
     const visible = new Set(this.projects.map(({ id }) => id));
-    return threads.filter(({ projectId }) => visible.has(projectId));
+    return all.filter(({ projectId }) => visible.has(projectId));
   }
 
   private projectsOf(threads: readonly Thread[]): readonly Project[] {

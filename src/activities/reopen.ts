@@ -28,6 +28,7 @@ export async function reopen(deps: RequestDeps, input: ReopenInput): Promise<Reo
           connections,
           receivedAt: recordedInstant(input.receivedAtMs),
           onlyBefore: recordedInstant(input.onlyBeforeMs),
+          ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
           // These very traces were this person's when they were erased the first time.
           ...(unlabelled === 0 ? {} : { acceptUnlabelled: unlabelled }),
         });

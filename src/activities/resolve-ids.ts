@@ -10,7 +10,7 @@ import {
   type KnownId,
 } from '../erasure/book.ts';
 import type { Include } from '../erasure/include.ts';
-import { askReason, erasedBy, isNewActivity, withIncluded, type Reach } from '../erasure/linked.ts';
+import { askReason, erasedBy, isNewActivity, sharedIncluded, withIncluded, type Reach } from '../erasure/linked.ts';
 import { settledAfter } from '../erasure/rhythm.ts';
 import type { BlobRef, LanePolicy, ResolveAnswer, ResolveInput, Trouble } from '../erasure/steps.ts';
 import {
@@ -197,8 +197,8 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     forgotten: input.lostManifest,
     outOfReach: copies.outOfReach,
   });
-  const sent = draft.entries.flatMap(({ sentMs }) => sentMs ?? []);
-  const settledAtMs = sent.length === 0 ? null : settledAfter(store.traits.rhythm, Math.max(...sent));
+  const sentMs = latestSent(draft.entries);
+  const settledAtMs = sentMs === null ? null : settledAfter(store.traits.rhythm, sentMs);
   const readFromMs = previous === undefined ? nowMs + settle : Math.max(nowMs, settledAtMs ?? nowMs);
   const cleanReads = nothingFound && clocksAgree(reader) ? 1 : 0;
   const answer: ResolveAnswer = {
@@ -258,6 +258,14 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   return answer;
 }
 
+/** When any of these was sent last, epoch milliseconds; null: none was. There may be more than a call takes arguments. */
+export function latestSent(entries: readonly Pick<BookEntry, 'sentMs'>[]): number | null {
+  return entries.reduce<number | null>(
+    (latest, { sentMs }) => (sentMs === null ? latest : Math.max(latest ?? sentMs, sentMs)),
+    null,
+  );
+}
+
 async function continuedFrom(deps: LaneDeps, input: ResolveInput, ref: BlobRef, fresh: Book): Promise<Book> {
   const before = await currentBook(deps, { ...input, book: ref });
   return { ...continued(before, fresh), approvedPeople: approvedPeople(before, ref.digest, input) };
@@ -269,15 +277,22 @@ async function continuedFrom(deps: LaneDeps, input: ResolveInput, ref: BlobRef, 
  */
 export function continued(before: Book, now: Book): Book {
   const seen = new Map(now.entries.map((entry) => [entryKey(entry), entry]));
+  const approval: Pick<Book, 'included' | 'sharedApproved'> = {
+    included: [...new Set([...(before.included ?? []), ...(now.included ?? [])])],
+    ...(before.sharedApproved === undefined ? {} : { sharedApproved: before.sharedApproved }),
+  };
+  const isIncluded = sharedIncluded({ ...now, ...approval });
   const entries = before.entries.map((old): BookEntry => {
     const found = seen.get(entryKey(old));
     if (found === undefined) {
       return old.state === 'verifiedAbsent' || old.state === 'inconclusive' ? { ...old, state: 'pending' } : old;
     }
     const rowIds = [...new Set([...old.rowIds, ...found.rowIds])];
-    // What was sent and carries nobody now is half deleted: it is no trace of the conversation that may be kept.
-    const now = found.state === 'linked' && old.sentMs !== null ? 'pending' : found.state;
-    const state = now === 'pending' && old.state === 'survived' ? 'survived' : now;
+    // What was sent is read back, whatever the plan would make of it now: what carries nobody any more is half deleted, and no
+    // trace of the conversation that may be kept.
+    const isOurs = found.state === 'linked' || (found.state === 'shared' && isIncluded(old));
+    const due = old.sentMs !== null && isOurs ? 'pending' : found.state;
+    const state = due === 'pending' && old.state === 'survived' ? 'survived' : due;
     return { ...found, state, rowIds, sentMs: old.sentMs, via: old.via === 'person' ? 'person' : found.via };
   });
   const had = new Set(before.entries.map(entryKey));
@@ -304,7 +319,7 @@ export function continued(before: Book, now: Book): Book {
     notExamined: [...new Set([...before.notExamined, ...now.notExamined])],
     controlsAtPlan: Math.max(before.controlsAtPlan, now.controlsAtPlan),
     finders: Math.min(before.finders, now.finders),
-    ...(before.sharedApproved === undefined ? {} : { sharedApproved: before.sharedApproved }),
+    ...approval,
     named: [...new Set([...(before.named ?? []), ...(now.named ?? [])])],
     people: [...new Set([...(before.people ?? []), ...(now.people ?? [])])],
   };

@@ -190,7 +190,8 @@ async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene): Promi
     unprovenKinds: [...reader.unprovenKinds(book.baselineKinds)],
     people: [...new Set([...(book.people ?? []), ...newcomersOf(deps, entries, newcomers.book, present)])],
     approvedPeople: approvedPeople(book, input.book.digest, input),
-    finders: finders < store.finders.length && found.size > 0 ? book.finders : Math.min(book.finders, finders),
+    // One that was cut short says nothing of the finders that it did not ask.
+    finders: cutShort ? book.finders : Math.min(book.finders, finders),
     batches: [],
   };
   const outcome = judge(deps, input, { book: next, present, noControl, lost: lost.length });
@@ -217,6 +218,12 @@ export async function strayedTraces(
     strayed.set(key, { projectId: first.projectId, traceId: first.traceId });
   }
   for (const key of strayed.keys()) present.delete(key);
+  // Look-ups by id span the whole server, and nothing may be done outside the projects of the config.
+  if (reader.inScope([...strayed.values()]).length < strayed.size) {
+    throw new Inconclusive(
+      'rows of this person stand in a trace outside the projects examined: have the config examine it, or erase it there',
+    );
+  }
   const whole = await wholeTraces(deps, reader, [...strayed.values()]);
   groupByTrace([...whole.values()].flat(), present);
   return new Map([...strayed].filter(([key]) => present.has(key)));

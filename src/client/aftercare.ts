@@ -1,6 +1,6 @@
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import { z } from 'zod';
-import { LOOK_ANSWERS, WATCH_MEMO, watchIdOf } from '../erasure/aftercare.ts';
+import { givenUp, LOOK_ANSWERS, WATCH_MEMO, WATCH_WORKFLOW, watchIdOf } from '../erasure/aftercare.ts';
 import type { AftercareStatus } from '../erasure/status.ts';
 import type { RecordStore } from '../evidence/record.ts';
 
@@ -17,6 +17,24 @@ const watchMemoSchema = z.object({
     }),
   ),
 });
+
+/** Looks that were given up and of which no later one was made, by request; of watches that the server still knows. */
+export async function failedLooks(
+  temporal: Client,
+  taskQueue: string,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const failed = new Map<string, readonly string[]>();
+  const query = `WorkflowType = "${WATCH_WORKFLOW}" AND TaskQueue = "${taskQueue}" AND ExecutionStatus != "ContinuedAsNew"`;
+  for await (const { workflowId, memo } of temporal.workflow.list({ query })) {
+    const kept = watchMemoSchema.safeParse(memo?.[WATCH_MEMO]);
+    if (!kept.success) continue;
+    const texts = givenUp(kept.data.notes).map(
+      ({ connection, look, why }) => `${connection}: look ${look} after the end was ${why ?? 'given up'}`,
+    );
+    if (texts.length > 0) failed.set(workflowId.replace(watchIdOf(''), ''), texts);
+  }
+  return failed;
+}
 
 /**
  * What is looked at again after a request's end: from the watch's memo, so that no worker is needed, and from the

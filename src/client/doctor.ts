@@ -1,5 +1,5 @@
 import { access, constants } from 'node:fs/promises';
-import { Connection } from '@temporalio/client';
+import { Connection, isGrpcServiceError } from '@temporalio/client';
 import { z } from 'zod';
 import type { LetheConfig } from '../config/config.ts';
 import { secretsFor } from '../config/secrets.ts';
@@ -16,6 +16,7 @@ import { StoreError } from '../stores/port.ts';
 import { openStore } from '../stores/registry.ts';
 import { LETHE_SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts';
 import { deriveKeys } from '../vault/keys.ts';
+import { failedLooks } from './aftercare.ts';
 import { isFresh, LetheClient, WORKFLOW_TYPE } from './client.ts';
 
 /** One finding. `problem`: something does not work, or a request is stuck; `warning`: worth knowing. */
@@ -269,6 +270,16 @@ async function checkRequests(
   }
   for (const failing of await failingWorkflows(connection, config.temporal.namespace, client)) {
     add('requests', failing, 'problem', 'its workflow fails again and again at the same point: see the worker’s log');
+  }
+  try {
+    for (const [requestId, texts] of await failedLooks(client.temporal, client.taskQueue)) {
+      for (const text of texts) {
+        add('requests', requestId, 'warning', `${text}. What came back stays until it is asked for again`);
+      }
+    }
+  } catch (error) {
+    if (isGrpcServiceError(error)) throw error;
+    add('requests', 'aftercare', 'problem', 'a watch cannot be read: configure the keys.vault that started it');
   }
   const undelivered = await undeliveredWebhooks(connection, config.temporal.namespace, client.taskQueue);
   if (undelivered > 0) {

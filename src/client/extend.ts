@@ -34,6 +34,7 @@ export function extendMessage(
     known[name] = [...ids, ...(known[name] ?? []).filter((id) => !had.has(id))];
   }
   const expectAtMost = input.expectAtMost ?? existing.expectAtMost;
+  const requestedBy = existing.requestedBy ?? input.requestedBy;
   const both = prepareRequest(
     {
       identifiers: [...union(existing.subject, input.subject, ({ kind, value }) => JSON.stringify([kind, value]))],
@@ -41,6 +42,7 @@ export function extendMessage(
       connections: [...union(existing.connections, input.connections, (name) => name)],
       acceptUnlabelled: Math.max(existing.acceptUnlabelled, input.acceptUnlabelled),
       ...(expectAtMost === null ? {} : { expectAtMost }),
+      ...(requestedBy === undefined ? {} : { requestedBy }),
       ...(existing.onlyBeforeMs === undefined ? {} : { onlyBefore: new Date(existing.onlyBeforeMs).toISOString() }),
     },
     config,
@@ -52,6 +54,7 @@ export function extendMessage(
     requestId: joiningId(prepared, keys),
     receivedAtMs: input.receivedAtMs,
     dueAtMs: input.dueAtMs,
+    ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
     baseDigest: existing.scopeDigest,
     scope: {
       ...scope,
@@ -71,6 +74,7 @@ export function sameScopeMessage(prepared: PreparedRequest, keys: Keys): ExtendM
     requestId: joiningId(prepared, keys),
     receivedAtMs: input.receivedAtMs,
     dueAtMs: input.dueAtMs,
+    ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
     baseDigest: input.scopeDigest,
     scope: input,
     scopeMemo: { ...scope },

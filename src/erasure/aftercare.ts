@@ -1,4 +1,5 @@
 import type { Clock } from './clock.ts';
+import type { WebhookBody } from './events.ts';
 import type { Identifier } from './request.ts';
 import type { BlobRef, StepInput, Trouble } from './steps.ts';
 
@@ -43,6 +44,10 @@ export interface WatchInput {
   /** Days after the end, ascending. */
   readonly days: readonly number[];
   readonly clock: Clock;
+  /** Who asked for the erasure, and asks for what comes back; absent: the request does not say. */
+  readonly requestedBy?: string;
+  /** What a webhook says of the ended request when a look is given up; absent: none is sent. */
+  readonly flagged?: Pick<WebhookBody, 'workflowId' | 'status' | 'due'>;
 }
 
 /** The latest try of one look at one connection, as the status shows it. */
@@ -118,6 +123,8 @@ export interface ReopenInput {
   /** What was found, by connection. */
   readonly found: Readonly<Record<string, BlobRef>>;
   readonly onlyBeforeMs: number;
+  /** See `WatchInput`. */
+  readonly requestedBy?: string;
   /** When it was found, virtual epoch milliseconds: the receipt of the new request. */
   readonly receivedAtMs: number;
 }
@@ -159,6 +166,16 @@ export function newWatch(): WatchState {
 export function noted(state: WatchState, note: LookNote): WatchState {
   const others = state.notes.filter(({ connection, look }) => connection !== note.connection || look !== note.look);
   return { ...state, notes: [...others, note] };
+}
+
+/** Looks that were given up, of connections of which no later look has said anything. */
+export function givenUp(notes: readonly LookNote[]): readonly LookNote[] {
+  const latest = new Map<string, LookNote>();
+  for (const note of notes) {
+    if (note.answer === 'trouble' || note.answer === 'inconclusive') continue;
+    if (note.look >= (latest.get(note.connection)?.look ?? 0)) latest.set(note.connection, note);
+  }
+  return [...latest.values()].filter(({ answer }) => answer === 'failed');
 }
 
 const LONGEST_REQUEST_ID = 64;

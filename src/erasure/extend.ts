@@ -11,6 +11,8 @@ export interface ExtendMessage {
   readonly receivedAtMs: number;
   /** Epoch milliseconds. */
   readonly dueAtMs: number;
+  /** Who asks for it; absent: it does not say. */
+  readonly requestedBy?: string;
   /** Digest of the scope that was added to: refused when the scope has changed since. */
   readonly baseDigest: string;
   /** Both scopes together; its request id and times are those of the open request. */
@@ -36,6 +38,8 @@ export interface JoinedRequest {
   readonly dueAtMs: number;
   /** Virtual epoch milliseconds. */
   readonly joinedAtMs: number;
+  /** Who asked for it; absent: it does not say. */
+  readonly requestedBy?: string;
 }
 
 /** Most requests that one may take in: each is kept in the state that runs hand on. */
@@ -50,6 +54,8 @@ export function parseExtendMessage(input: unknown): ExtendMessage | string {
   if (typeof requestId !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(requestId)) {
     return '"requestId" must be the id of a request';
   }
+  const { requestedBy = '' } = fields;
+  if (typeof requestedBy !== 'string') return '"requestedBy" must be a text';
   if (!isMs(receivedAtMs) || !isMs(dueAtMs)) return '"receivedAtMs" and "dueAtMs" must be epoch milliseconds';
   if (typeof baseDigest !== 'string' || scope === null || record(fields['scopeMemo']) === null) {
     return '"baseDigest", "scope" and "scopeMemo" must be there';

@@ -132,6 +132,10 @@ class EraseUser {
     this.toldEvents = [...(carried?.toldEvents ?? [])];
     this.toldFlags = { ...carried?.toldFlags };
     const scope = (): EraseInput => this.scope;
+    const requesters = (): LaneRoom['requesters'] => [
+      this.scope.requestedBy,
+      ...this.joined.flatMap(({ requestedBy }) => requestedBy ?? []),
+    ];
     const latestReceipt = (): number =>
       Math.max(input.receivedAtMs, ...this.joined.map(({ receivedAtMs }) => receivedAtMs));
     this.room = {
@@ -139,6 +143,9 @@ class EraseUser {
         return scope();
       },
       opened: input,
+      get requesters() {
+        return requesters();
+      },
       get latestReceiptMs() {
         return latestReceipt();
       },
@@ -271,8 +278,15 @@ class EraseUser {
       onlyBeforeMs: Math.min(endedAtMs, this.input.onlyBeforeMs ?? endedAtMs),
       days,
       clock: this.clock(),
+      ...(this.scope.requestedBy === undefined ? {} : { requestedBy: this.scope.requestedBy }),
+      ...(this.input.notify?.includes('flagged') === true ? { flagged: this.ended() } : {}),
     };
     this.start(WATCH_WORKFLOW, watchIdOf(requestId), watch, `looks again after the end of ${requestId}`);
+  }
+
+  private ended(): NonNullable<WatchInput['flagged']> {
+    const { workflowId, status, dueAt } = this.status();
+    return { workflowId, status, due: dueAt };
   }
 
   /** Starts a webhook for each thing that has happened since the last look, once each; for a flag whenever it is raised. */
@@ -526,7 +540,7 @@ class EraseUser {
     else this.record('extend', { requestedBy: 'unknown', reason: `ignored: ${refused}` }, null, false);
   }
 
-  private extend({ requestId, receivedAtMs, dueAtMs, scope, scopeMemo }: ExtendMessage): ExtendReceipt {
+  private extend({ requestId, receivedAtMs, dueAtMs, requestedBy, scope, scopeMemo }: ExtendMessage): ExtendReceipt {
     const answer = (text: string): ExtendReceipt => ({ requestId, joined: this.input.requestId, text });
     if (this.joined.some((other) => other.requestId === requestId)) return answer('has joined already');
     const before = this.scope;
@@ -536,7 +550,8 @@ class EraseUser {
       this.scope = { ...scope, requestId: ownId, receivedAtMs: ownReceipt, dueAtMs: ownDue };
       upsertMemo({ [SCOPE_MEMO]: scopeMemo });
     }
-    this.joined = [...this.joined, { requestId, receivedAtMs, dueAtMs, joinedAtMs: this.now() }];
+    const by = requestedBy === undefined ? {} : { requestedBy };
+    this.joined = [...this.joined, { requestId, receivedAtMs, dueAtMs, joinedAtMs: this.now(), ...by }];
     for (const lane of this.lanes) {
       const { connection } = lane.state;
       const more = (this.scope.known[connection]?.length ?? 0) - (before.known[connection]?.length ?? 0);

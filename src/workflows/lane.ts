@@ -51,6 +51,8 @@ export interface LaneRoom {
   readonly input: EraseInput;
   /** What the request was started with: the record was opened so. */
   readonly opened: EraseInput;
+  /** Who asked for the erasure, and who for those that joined: none of them approves large plans (P25). */
+  readonly requesters: readonly (string | undefined)[];
   /** Of the request and of those that joined, epoch milliseconds. */
   readonly latestReceiptMs: number;
   /** Set when the run has grown long: every lane returns at its next safe point, and the run continues as new. */
@@ -102,7 +104,8 @@ export class LaneRunner {
 
   /** @returns why the verb does not apply here, or null. */
   refusal(verb: LaneVerb, message: OperatorMessage): string | null {
-    return refusal(this.state, verb, message, this.room.input.requestedBy);
+    const refusals = this.room.requesters.map((requester) => refusal(this.state, verb, message, requester));
+    return refusals.find((why) => why !== null) ?? null;
   }
 
   /** Takes a verb that applies; the lane acts on it at once, waking up if it sleeps. */

@@ -2,18 +2,22 @@ import {
   condition,
   defineQuery,
   makeContinueAsNewFunc,
+  ParentClosePolicy,
   proxyActivities,
   setCurrentDetails,
   setHandler,
+  startChild,
   upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 import {
+  givenUp,
   MOST_LOOK_TRIES,
   newWatch,
   noted,
   WATCH_MEMO,
+  watchIdOf,
   type LookActivities,
   type LookAnswer,
   type ReopenAnswer,
@@ -23,11 +27,12 @@ import {
   type WatchStatus,
 } from '../erasure/aftercare.ts';
 import { realSpanMs, virtualAt } from '../erasure/clock.ts';
+import { NOTIFY_WORKFLOW, type NotifyInput } from '../erasure/events.ts';
 import { formatInstant } from '../erasure/format.ts';
 import { connectionTaskQueue } from '../erasure/memo.ts';
 import { DAY_MS, probeDelayMs } from '../erasure/rhythm.ts';
 import type { BlobRef, Trouble } from '../erasure/steps.ts';
-import { LetheBlocked, LetheNextCheckAt } from '../temporal/search-attributes.ts';
+import { LetheBlocked, LetheNextCheckAt, LetheRequestId } from '../temporal/search-attributes.ts';
 import { failureAsTrouble, STEP_OPTIONS } from './lane.ts';
 
 /** Where a watch stands. Needs a worker; without one read the memo `letheWatch`. */
@@ -176,6 +181,7 @@ class WatchUser {
         number,
         found,
         onlyBeforeMs,
+        ...(input.requestedBy === undefined ? {} : { requestedBy: input.requestedBy }),
         receivedAtMs,
       });
     } catch {
@@ -199,6 +205,27 @@ class WatchUser {
       const why = `given up after ${attempt} tries: ${text}`;
       this.note(connection, { atMs: this.now(), answer: 'failed', why });
       await this.record(connection, attempt + 1, 'failed', why);
+      await this.tell(connection);
+    }
+  }
+
+  /** Nobody waits for a watch: without a word, what came back would stay. */
+  private async tell(connection: string): Promise<void> {
+    const { flagged, requestId, clock } = this.input;
+    if (flagged === undefined) return;
+    const at = new Date(this.now()).toISOString();
+    const body: NotifyInput['body'] = { event: 'flagged', requestId, ...flagged, connection, reason: 'aftercare', at };
+    try {
+      await startChild(NOTIFY_WORKFLOW, {
+        workflowId: `${NOTIFY_WORKFLOW}-${watchIdOf(requestId)}-${this.state.look + 1}-${connection}`,
+        args: [{ body, clock } satisfies NotifyInput],
+        parentClosePolicy: ParentClosePolicy.ABANDON,
+        workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        typedSearchAttributes: [{ key: LetheRequestId, value: requestId }],
+        staticSummary: `tells that a look after the end of ${requestId} was given up`,
+      });
+    } catch {
+      // Told already, or not at all: the record and the status have it either way.
     }
   }
 
@@ -271,9 +298,10 @@ class WatchUser {
     const failing = status.notes.filter(({ look, answer }) => {
       return look === this.state.look + 1 && (answer === 'trouble' || answer === 'inconclusive');
     });
+    const blocked = new Set([...givenUp(status.notes), ...failing].map(({ connection }) => connection));
     upsertSearchAttributes([
       { key: LetheNextCheckAt, value: next === null ? null : new Date(next) },
-      { key: LetheBlocked, value: failing.map(({ connection }) => connection) },
+      { key: LetheBlocked, value: [...blocked] },
     ]);
     setCurrentDetails(details(status));
   }
