@@ -51,6 +51,13 @@ export function valuesOf({ persons, threads = [] }: Searchable): readonly Person
   return threads.length === 0 ? persons : [...persons, ...threads.map((value) => ({ kind: THREAD_KIND, ...value }))];
 }
 
+/** The opposite of `valuesOf`: values of kind `THREAD_KIND` name conversations, the others people. */
+export function sortedByKind(values: readonly PersonValue[]): Searchable {
+  const threads = values.flatMap(({ kind, ...value }) => (kind === THREAD_KIND ? [value] : []));
+  const persons = values.filter(({ kind }) => kind !== THREAD_KIND);
+  return threads.length === 0 ? { persons } : { persons, threads };
+}
+
 function sameValue(a: PersonValue, b: PersonValue): boolean {
   return a.key === b.key && a.text === b.text && a.numeric === b.numeric;
 }

@@ -74,7 +74,7 @@ export async function check({ api, config, experiments, shape, traces }: CheckPa
       const experimentIds = projects.slice(0, MOST_EXPERIMENTS).map(({ id }) => id);
       const { infos } = await traces.search(tally, { experimentIds, filter: null, pageSize: 100, mostPages: 1 });
       if (infos.length === 0) return { level: 'warning', text: 'no trace to judge the configured keys by' };
-      const bare = infos.filter((info) => shape.ofInfo(info).length === 0).length;
+      const bare = infos.filter((info) => shape.rowOf(info).persons.length === 0).length;
       const text = `${bare} of ${infos.length} traces carry none of the configured metadata keys and tags; span attributes are not counted`;
       return { level: bare === 0 ? 'ok' : 'warning', text };
     });

@@ -10,6 +10,7 @@ import {
   identifiersSchema,
   isLoopback,
   ownServerFields,
+  threadsSchema,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
 
@@ -64,6 +65,8 @@ export const mlflowConnectionSchema = z
       .optional(),
     /** For each kind of identifier the trace metadata, trace tags and span attributes that carry it. */
     identifiers: identifiersSchema(keySchema),
+    /** Keys that carry the conversation; none switches following conversations off. Default: the server's own. */
+    threads: threadsSchema(keySchema, ['metadata.mlflow.trace.session']),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('MLflow', ACCEPTABLE),
     /** From a delete, and between two counted reads. At least 10 min, shorter only against a server on this machine. */

@@ -1,6 +1,6 @@
 import { ControlPool } from '../control-pool.ts';
 import type { Control, ControlQuery, ControlsFound } from '../port.ts';
-import { chunks, keyOf, unique } from '../rows.ts';
+import { chunks, keyOf, sortedByKind, unique, valuesOf } from '../rows.ts';
 import type { Tally } from '../api.ts';
 import { attributeOf, has, hasAttribute, placeOf } from './filter.ts';
 import type { FinderParts } from './finders.ts';
@@ -52,13 +52,17 @@ export async function findControls(
     if (inSpans) pool.add((await traces.wholes(tally, infos)).flatMap(({ rows }) => rows));
     else {
       const rows = infos.map((info) => shape.rowOf(info));
-      if (!rows.every(({ persons }) => persons.some((one) => one.key === key))) {
+      if (!rows.every((row) => valuesOf(row).some((one) => one.key === key))) {
         const advice = 'traces came back without the key asked for: the server ignored the filter';
         throw api.broken(tally, 'POST /api/3.0/mlflow/traces/search', advice);
       }
       // No search finds a value by what is left of it.
       pool.add(
-        rows.map((row) => (exclude(row) ? row : { ...row, persons: row.persons.filter(({ text }) => !isCut(text)) })),
+        rows.map((row) =>
+          exclude(row)
+            ? row
+            : { ...row, threads: [], ...sortedByKind(valuesOf(row).filter(({ text }) => !isCut(text))) },
+        ),
       );
     }
     return complete;

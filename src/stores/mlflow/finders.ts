@@ -1,7 +1,8 @@
 import type { Tally } from '../api.ts';
 import type { Control, Finder, FindQuery, PersonValue, Read, Row } from '../port.ts';
+import { THREAD_KIND } from '../port.ts';
 import type { Pair } from '../rows.ts';
-import { chunks, keyOf, pairsOf, PairIndex, seenIn, unique } from '../rows.ts';
+import { chunks, keyOf, pairsOf, PairIndex, seenIn, sortedByKind, unique, valuesOf } from '../rows.ts';
 import type { MlflowApi } from './api.ts';
 import type { MlflowConnection } from './config.ts';
 import type { Experiments } from './experiments.ts';
@@ -9,7 +10,7 @@ import type { Question } from './filter.ts';
 import { among, attributeLike, attributeOf, like, oneOf, placeOf } from './filter.ts';
 import { isOfTrace } from './lookup.ts';
 import type { Info, Shape } from './schemas.ts';
-import { distinct, experimentOf, isCut } from './schemas.ts';
+import { distinct, experimentOf, isCut, row as rowOf } from './schemas.ts';
 import type { Traces } from './traces.ts';
 import { MOST_EXPERIMENTS, SEARCH_ROUTE } from './traces.ts';
 import { CUT_LENGTH } from './traits.ts';
@@ -143,19 +144,18 @@ class Find {
 
   async #ask(experimentIds: readonly string[], filter: string): Promise<readonly Info[]> {
     const { config, traces } = this.#parts;
-    const { infos } = await traces.search(this.#tally, { experimentIds, filter, pageSize: config.pageSize });
+    const { mostRows: most } = this.#query;
+    const options = { experimentIds, filter, pageSize: config.pageSize };
+    const { infos } = await traces.search(this.#tally, { ...options, ...(most === undefined ? {} : { most }) });
     this.#answers += infos.length;
     return infos;
   }
 
   /** Rows of those that resemble what was asked for; what wildcards let in besides is somebody else's. */
   #take(infos: readonly Info[]): void {
-    const index = new PairIndex([this.#pairs]);
     for (const info of infos) {
-      const row = this.#parts.shape.rowOf(info);
-      const persons = [...row.persons, ...this.#cutOf(row.persons)];
-      if (index.of({ persons }).length > 0)
-        this.#add({ ...row, persons: persons.filter((one) => index.of({ persons: [one] }).length > 0) });
+      const values = this.#parts.shape.ofInfo(info);
+      this.#addAsked(info, [...values, ...this.#cutOf(values)]);
     }
   }
 
@@ -170,21 +170,31 @@ class Find {
       infos.filter((info) => !told.includes(info)),
     );
     for (const { info, rows } of whole) {
-      const persons = distinct(rows.flatMap((row) => row.persons));
-      const values = persons.filter((one) => one.key === key);
+      const values = distinct(rows.flatMap(valuesOf));
       // A value inside a list or an object passes the search in another form.
-      if (!values.some((one) => one.nested === true || question.finds(one.text))) throw this.#ignored();
-      if (index.of({ persons }).length > 0) {
-        this.#add({ ...shape.rowOf(info), persons: persons.filter((one) => index.of({ persons: [one] }).length > 0) });
-      }
+      const carries = values.some((one) => one.key === key && (one.nested === true || question.finds(one.text)));
+      if (!carries) throw this.#ignored();
+      this.#addAsked(info, values);
     }
+  }
+
+  /**
+   * The trace's row with those of the values that resemble what was asked for; none when no value does. Whose a trace of a
+   * conversation is, is told along.
+   */
+  #addAsked(info: Info, values: readonly PersonValue[]): void {
+    const index = new PairIndex([this.#pairs]);
+    const asked = values.filter((one) => index.of({ persons: [one] }).length > 0);
+    if (asked.length === 0) return;
+    const isOfThreads = asked.some(({ kind }) => kind === THREAD_KIND);
+    this.#add(rowOf(info, info.trace_id, isOfThreads ? [...asked, ...values.filter(isPerson)] : asked));
   }
 
   #add(row: Row): void {
     const before = this.#rows.get(keyOf(row));
     this.#rows.set(
       keyOf(row),
-      before === undefined ? row : { ...row, persons: distinct([...before.persons, ...row.persons]) },
+      before === undefined ? row : { ...row, ...sortedByKind(distinct([...valuesOf(before), ...valuesOf(row)])) },
     );
   }
 
@@ -230,8 +240,8 @@ class Find {
     };
   }
 
-  #isAsked({ persons }: Row): boolean {
-    return this.#pairs.some(({ key, text }) => persons.some((one) => one.key === key && one.text === text));
+  #isAsked(row: Row): boolean {
+    return this.#pairs.some(({ key, text }) => valuesOf(row).some((one) => one.key === key && one.text === text));
   }
 
   /** Experiments few enough for one search, each part with controls: a part without gets an experiment that has some. */
@@ -250,6 +260,10 @@ class Find {
       }
     }
   }
+}
+
+function isPerson({ kind }: PersonValue): boolean {
+  return kind !== THREAD_KIND;
 }
 
 function shownOf(infos: readonly Info[], controls: readonly Control[]): ReadonlySet<Control> {

@@ -28,7 +28,7 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   const { killSwitch, ...apiParts } = parts;
   const api = new MlflowApi(config, apiParts);
   const experiments = new Experiments(api, config);
-  const shape = new Shape(config.identifiers);
+  const shape = new Shape(config.identifiers, config.threads);
   const traces = new Traces(api, experiments, shape);
   const inSpans = new Set<string>();
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
@@ -41,6 +41,7 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
     check: () => check({ api, config, experiments, shape, traces }),
     projects: (progress) => experiments.inScope(progress),
     finders: findersOf({ api, config, experiments, shape, traces, inSpans }),
+    threads: config.threads,
     lookups: [lookupOf({ api, experiments, shape, traces })],
     locate: (query) => locate({ api, experiments, shape, traces }, query),
     controls: (query) => findControls({ api, config, experiments, shape, traces, inSpans }, query),

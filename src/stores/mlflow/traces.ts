@@ -1,7 +1,7 @@
 import type { Tally } from '../api.ts';
 import { parseJson } from '../http.ts';
 import type { PersonValue, Row } from '../port.ts';
-import { StoreError } from '../port.ts';
+import { StoreError, TooManyRows } from '../port.ts';
 import { chunks, unique } from '../rows.ts';
 import { valuesIn } from '../values.ts';
 import type { MlflowApi } from './api.ts';
@@ -51,6 +51,8 @@ export interface SearchOptions {
   readonly pageSize: number;
   /** Pages after which the rest is left alone. Default: all are read, until two passes agree. */
   readonly mostPages?: number;
+  /** Traces after which the search gives up with `TooManyRows`. Default: no bound. */
+  readonly most?: number;
 }
 
 /** A trace with the rows that it shows. */
@@ -79,16 +81,19 @@ export class Traces {
    * Traces that answer a question, oldest first. Page tokens are offsets: two passes must agree.
    *
    * @returns `complete`: nothing was left unread.
+   * @throws TooManyRows
    */
   async search(
     tally: Tally,
-    { experimentIds, filter, pageSize, mostPages }: SearchOptions,
+    { experimentIds, filter, pageSize, mostPages, most = Number.POSITIVE_INFINITY }: SearchOptions,
   ): Promise<{ readonly infos: readonly Info[]; readonly complete: boolean }> {
-    const page = async (cursor: string | null, size = pageSize) => {
+    let pass: Info[] = [];
+    const page = async (cursor: string | null) => {
+      if (cursor === null) pass = [];
       const body = {
         locations: experimentIds.map((id) => ({ type: 'MLFLOW_EXPERIMENT', mlflow_experiment: { experiment_id: id } })),
         ...(filter === null ? {} : { filter }),
-        max_results: size,
+        max_results: pageSize,
         order_by: ['timestamp_ms ASC'],
         ...(cursor === null ? {} : { page_token: cursor }),
       };
@@ -96,6 +101,8 @@ export class Traces {
       const { traces, next_page_token: next } = await this.#api.call(tally, call, searchSchema);
       const infos = traces ?? [];
       this.#assertExperiments(tally, SEARCH_ROUTE, infos, experimentIds);
+      pass.push(...infos);
+      if (pass.length > most) throw new TooManyRows(pass.map((info) => this.#shape.rowOf(info)));
       return { rows: infos, next: next === undefined || next === null || next === '' ? null : next };
     };
     if (mostPages === undefined) {

@@ -10,6 +10,7 @@ import {
   identifiersSchema,
   isLoopback,
   ownServerFields,
+  threadsSchema,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
 
@@ -44,6 +45,8 @@ export const phoenixConnectionSchema = z
     projects: z.array(z.string().min(1).max(500)).min(1, 'names none; leave it out for every project').optional(),
     /** For each kind of identifier the span attributes that carry it; dots lead into nested ones. */
     identifiers: identifiersSchema(keySchema),
+    /** Span attributes that carry the conversation; none switches following conversations off. Default: OpenInference's. */
+    threads: threadsSchema(keySchema, ['session.id']),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('Phoenix', ACCEPTABLE),
     /** How long a span may wait in the server's memory before it can be read. Default 15 min; least 5 min off loopback. */

@@ -1,7 +1,7 @@
 import type { Control, Finder, FindQuery, Read, Row } from '../port.ts';
 import { TooManyRows } from '../port.ts';
 import type { Tally } from '../api.ts';
-import { chunks, isRefusal, PairIndex, pairsOf, seenIn, Union } from '../rows.ts';
+import { chunks, isRefusal, PairIndex, pairsOf, seenIn, Union, valuesOf } from '../rows.ts';
 import type { Pair } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE } from './api.ts';
@@ -209,7 +209,7 @@ function checked(
     }
     const holding =
       by === 'containment' &&
-      pairs.some(({ key, text }) => row.persons.some((value) => value.key === key && value.text.includes(text)));
+      pairs.some(({ key, text }) => valuesOf(row).some((value) => value.key === key && value.text.includes(text)));
     if (!holding && !runs.has(`${row.projectId} ${row.runId}`)) {
       const advice = 'spans came back that carry none of the values asked for: the store ignored the filter';
       throw api.broken(tally, here.length === 0 ? `GET ${SPANS_PATH}` : GRAPHQL_ROUTE, advice);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { NumberText, parseJson } from '../http.ts';
-import type { PersonValue, Row } from '../port.ts';
+import { THREAD_KIND, type PersonValue, type Row } from '../port.ts';
+import { sortedByKind } from '../rows.ts';
 import { instantOf, valuesIn } from '../values.ts';
 
 /**
@@ -84,9 +85,14 @@ export const viewerSchema = z.object({
 export class Owners {
   readonly #keys: readonly { readonly kind: string; readonly key: string }[];
 
-  /** @param identifiers attributes by kind, as in the config. */
-  constructor(identifiers: Readonly<Record<string, readonly string[]>>) {
-    this.#keys = Object.entries(identifiers).flatMap(([kind, keys]) => keys.map((key) => ({ kind, key })));
+  /**
+   * @param identifiers attributes by kind, as in the config.
+   * @param threads attributes of conversations, as in the config: their values come as of kind `THREAD_KIND`.
+   */
+  constructor(identifiers: Readonly<Record<string, readonly string[]>>, threads: readonly string[] = []) {
+    this.#keys = [...Object.entries(identifiers), [THREAD_KIND, threads] as const].flatMap(([kind, keys]) =>
+      keys.map((key) => ({ kind, key })),
+    );
   }
 
   /** Of attributes as REST tells them: every path is one name. */
@@ -145,7 +151,7 @@ export function rowOf(
   projectId: string,
   traceId: string,
   one: { readonly spanId: string; readonly startTime?: string | null | undefined },
-  persons: readonly PersonValue[],
+  values: readonly PersonValue[],
   marks: { readonly inDataset?: boolean; readonly feedback?: boolean } = {},
 ): Row {
   return {
@@ -153,7 +159,7 @@ export function rowOf(
     traceId,
     runId: one.spanId,
     startMs: instantOf(one.startTime),
-    persons,
+    ...sortedByKind(values),
     marks: { shared: false, queued: false, inDataset: marks.inDataset ?? false, feedback: marks.feedback ?? false },
   };
 }

@@ -24,7 +24,7 @@ export function openPhoenix(config: PhoenixConnection, parts: PhoenixParts): Tra
   const { killSwitch: _killSwitch, ...apiParts } = parts;
   const api = new PhoenixApi(config, apiParts);
   const projects = new Projects(api, config);
-  const spans = new Spans(api, new Owners(config.identifiers), config.pageSize);
+  const spans = new Spans(api, new Owners(config.identifiers, config.threads), config.pageSize);
   const sources = { api, spans, attached: new Attached() };
   const experiments = new Set<string>();
 
@@ -39,6 +39,7 @@ export function openPhoenix(config: PhoenixConnection, parts: PhoenixParts): Tra
       return found;
     },
     finders: findersOf({ api, spans }),
+    threads: config.threads,
     lookups: [lookupOf(sources)],
     locate: (query) => locate(sources, query),
     controls: (query) => findControls({ api, spans }, query),

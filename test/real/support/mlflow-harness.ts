@@ -161,9 +161,10 @@ export function mlflowHarness(server: () => MlflowServer): StoreHarness {
 function spansOf({ traceId, rows, rootless = false }: SeedTrace, nowMs: number): readonly OtlpSpan[] {
   const id = traceId?.replace(/^tr-/, '') ?? newTraceId();
   const spans: OtlpSpan[] = [];
-  for (const { persons = {}, startMs, rowId } of rows) {
+  for (const { persons = {}, thread, startMs, rowId } of rows) {
     const parentId = rootless ? '00000000000000aa' : spans[0]?.spanId;
-    const attributes = Object.fromEntries(Object.entries(persons).map(([kind, value]) => [KEYS[kind as Kind], value]));
+    const named = Object.entries(persons).map(([kind, value]) => [KEYS[kind as Kind], value] as const);
+    const attributes = Object.fromEntries(thread === undefined ? named : [...named, ['session.id', thread] as const]);
     spans.push({
       traceId: id,
       spanId: rowId ?? newSpanId(),

@@ -140,7 +140,7 @@ function spansOf(
   nowMs: number,
 ) {
   const ids = rows.map(({ rowId }) => rowId ?? newSpanId());
-  return rows.map(({ persons: { user_id: user, email } = {}, startMs }, index): SpanToWrite => {
+  return rows.map(({ persons: { user_id: user, email } = {}, thread, startMs }, index): SpanToWrite => {
     const start = startMs ?? nowMs - 30 * DAY_MS + index;
     const parentId = rootless ? 'feedfeedfeedfeed' : index === 0 ? null : (ids[0] ?? null);
     return {
@@ -154,6 +154,7 @@ function spansOf(
       attributes: {
         ...(user === undefined ? {} : { 'user.id': user }),
         ...(email === undefined ? {} : { metadata: JSON.stringify({ email }) }),
+        ...(thread === undefined ? {} : { 'session.id': thread }),
       },
     };
   });
