@@ -70,6 +70,7 @@ export class Experiments {
         return { rows: answer.experiments, next: next === '' ? null : next };
       },
       (one) => one.experiment_id,
+      true,
     );
     if (read.length === 0) {
       throw this.#api.broken(tally, ROUTE, 'the server lists no experiment: the account may not read any of them');

@@ -79,6 +79,8 @@ export const recordsSchema = z.object({ records: z.string(), next_page_token: z.
 export const recordListSchema = z.array(
   z.object({
     dataset_record_id: z.string().min(1),
+    created_time: z.number(),
+    last_update_time: z.number(),
     source_id: z.string().nullish(),
     source: z.object({ source_data: z.object({ trace_id: z.string().nullish() }).nullish() }).nullish(),
   }),

@@ -33,7 +33,8 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   const inSpans = new Set<string>();
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
   if (!config.spanSearch) left.add('unindexed-people');
-  const copyParts = { api, experiments, traces, killSwitch, records: config.copies.includes('dataset-records') };
+  const records = config.copies.includes('dataset-records');
+  const copyParts = { api, traces, killSwitch, records, merged: new Set<string>() };
 
   return {
     traits: traitsOf(rhythmOf(config), config.pageSize, left),

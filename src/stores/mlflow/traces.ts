@@ -11,6 +11,7 @@ import { among, HAS_SPANS } from './filter.ts';
 import type { Info, Shape, Span } from './schemas.ts';
 import {
   distinct,
+  experimentOf,
   filesSchema,
   infosSchema,
   oneTraceSchema,
@@ -175,9 +176,11 @@ export class Traces {
         const { traces } = await this.#api.call(tally, call, tracesSchema);
         for (const { trace_info: info, spans } of traces ?? []) {
           if (!asked.delete(info.trace_id)) throw this.#strange(tally, TRACES_ROUTE);
-          const isArchived = info.tags[SPANS_LOCATION] === 'ARCHIVE_REPO';
-          if ((spans ?? []).length === 0 && !isArchived) {
-            throw this.#api.broken(tally, TRACES_ROUTE, 'a trace came without the spans that it was said to have');
+          // Of an archived one too: the server leaves out, without a word, spans that it could not fetch.
+          if ((spans ?? []).length === 0) {
+            const advice =
+              'a trace came without the spans that it was said to have: where spans are archived, look whether the server reaches the archive';
+            throw this.#api.broken(tally, TRACES_ROUTE, advice);
           }
           wholes.push(this.#wholeOf(tally, info, spans ?? []));
         }
@@ -268,9 +271,18 @@ export class Traces {
 
   /** Folders of files below the root of an experiment: names of traces that have any. */
   async folders(tally: Tally, root: string): Promise<ReadonlySet<string>> {
-    const call = { method: 'GET', path: ARTIFACTS, query: [['path', root]], shape: 'any' } as const;
+    return new Set((await this.#listed(tally, [['path', root]])).map((path) => path.slice(path.lastIndexOf('/') + 1)));
+  }
+
+  /** Whether the route shows any file at all: else an empty list says nothing. */
+  async showsFiles(tally: Tally): Promise<boolean> {
+    return (await this.#listed(tally, [])).length > 0;
+  }
+
+  async #listed(tally: Tally, query: readonly (readonly [string, string])[]): Promise<readonly string[]> {
+    const call = { method: 'GET', path: ARTIFACTS, query, shape: 'any' } as const;
     const { files } = await this.#api.call(tally, call, filesSchema);
-    return new Set((files ?? []).map(({ path }) => path.slice(path.lastIndexOf('/') + 1)));
+    return (files ?? []).map(({ path }) => path);
   }
 
   /** The folder, on the artifact route, in which a trace keeps its files; null when they lie elsewhere. */
@@ -285,19 +297,18 @@ export class Traces {
     return root === null ? null : `${root}/${trace.traceId}`;
   }
 
-  /** Whether the files of a trace lie where this server does not reach, as far as the trace tells. */
-  hasFilesElsewhere({ tags }: Info): boolean {
-    const location = tags[ARTIFACT_LOCATION] ?? null;
-    return location !== null && proxiedPath(location) === null;
+  /** Whether the files of a trace lie where this server does not reach, or under a path that cannot be its alone. */
+  async hasFilesElsewhere(tally: Tally, info: Info): Promise<boolean> {
+    if (info.tags[ARTIFACT_LOCATION] !== undefined) return folderIn(info) === null;
+    return (await this.#experiments.rootOf(tally, experimentOf(info))) === null;
   }
 
   #note(infos: readonly Info[]): void {
     for (const info of infos) {
-      const path = proxiedPath(info.tags[ARTIFACT_LOCATION] ?? null);
-      const suffix = `/traces/${info.trace_id}/artifacts`;
-      if (path === null || !TRACE_ID_PATTERN.test(info.trace_id) || !path.endsWith(suffix)) continue;
+      const folder = folderIn(info);
+      if (folder === null) continue;
       this.#folders.delete(keyOf(info));
-      this.#folders.set(keyOf(info), path.slice(0, -'/artifacts'.length));
+      this.#folders.set(keyOf(info), folder);
     }
     for (const oldest of this.#folders.keys()) {
       if (this.#folders.size <= MOST_PLACES) break;
@@ -317,7 +328,14 @@ export class Traces {
 }
 
 function keyOf(info: Info): string {
-  return `${info.trace_location.mlflow_experiment.experiment_id} ${info.trace_id}`;
+  return `${experimentOf(info)} ${info.trace_id}`;
+}
+
+/** The folder that a trace names for its files, on the artifact route, when it is one of that trace alone. */
+function folderIn({ trace_id: id, tags }: Info): string | null {
+  const path = proxiedPath(tags[ARTIFACT_LOCATION] ?? null);
+  if (path === null || !TRACE_ID_PATTERN.test(id) || !path.endsWith(`/traces/${id}/artifacts`)) return null;
+  return path.slice(0, -'/artifacts'.length);
 }
 
 /** A path of the artifact route, each part encoded. */
