@@ -232,7 +232,7 @@ describe('a real Phoenix', () => {
   );
 
   test(
-    'P22: a session goes when its last trace does and stays with the traces of others, and examples are named as copies',
+    'P22: a session goes when its last trace does, and one that others’ traces keep is told, as examples are',
     async () => {
       const project = 'sessions';
       await write(
@@ -265,8 +265,8 @@ describe('a real Phoenix', () => {
       world = await phoenixWorld('phoenix-sessions', server, { projects: [project], accept: PHOENIX_ACCEPT });
       const end = await world.eraseToEnd(person('u_42'));
       expect(end.status).toBe('verified-with-exceptions');
-      expect(end.exceptions.map(({ kind }) => kind)).toEqual(['manual-copies']);
-      expect(laneOf(end)).toMatchObject({ traces: { verifiedAbsent: 3 }, copies: { manual: 1, erased: 2 } });
+      expect(end.exceptions.map(({ kind }) => kind)).toEqual(['manual-copies', 'shared-threads']);
+      expect(laneOf(end)).toMatchObject({ traces: { verifiedAbsent: 3 }, copies: { manual: 2, erased: 1 } });
       expect(
         server.query(
           'select session_id as id from project_sessions where session_id in (?, ?)',
@@ -277,6 +277,23 @@ describe('a real Phoenix', () => {
       expect(
         server.query("select 1 as kept from dataset_example_revisions where json(input) like '%copied text%'"),
       ).toEqual([{ kept: 1 }]);
+      expect(rowsOf(kept)).toEqual(before);
+    },
+    TEST_MS,
+  );
+
+  test(
+    'P22: the session of a single trace goes with it',
+    async () => {
+      const project = 'one trace';
+      await write({ project, user: 'u_42', session: 'of one trace' });
+      const kept = (await others(project, 'other-1')).flat();
+      const before = rowsOf(kept);
+      world = await phoenixWorld('phoenix-one-trace', server, { projects: [project], accept: PHOENIX_ACCEPT });
+      const end = await world.eraseToEnd(person('u_42'));
+      expect(end).toMatchObject({ status: 'verified', exceptions: [] });
+      expect(laneOf(end)).toMatchObject({ traces: { verifiedAbsent: 1 }, copies: { erased: 1 } });
+      expect(server.query("select 1 from project_sessions where session_id = 'of one trace'")).toEqual([]);
       expect(rowsOf(kept)).toEqual(before);
     },
     TEST_MS,

@@ -18,7 +18,7 @@ import { COPY_KINDS } from './traits.ts';
  * P3: between a delete and a read that counts. Spans wait in the server's memory before they are written; a queue of
  * 10,000 took two minutes on two cores. Real use may only raise it.
  */
-const SETTLE_FLOOR_MS = 5 * MINUTE_MS;
+const SETTLE_FLOOR_MS = 10 * MINUTE_MS;
 
 /** Accepting one of these is about what a store can show, not about data that was seen and left (P1). */
 const ACCEPTABLE: readonly string[] = [...COPY_KINDS, 'single-path', 'out-of-reach'];
@@ -49,7 +49,7 @@ export const phoenixConnectionSchema = z
     threads: threadsSchema(keySchema, ['session.id']),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('Phoenix', ACCEPTABLE),
-    /** How long a span may wait in the server's memory before it can be read. Default 15 min; least 5 min off loopback. */
+    /** How long a span may wait in the server's memory before it can be read. Default 15 min; least 10 min off loopback. */
     settle: durationSchema.prefault('15 min'),
     /** Width over which people are spread, so that they do not all read at once. */
     spread: durationSchema.prefault('10 min'),

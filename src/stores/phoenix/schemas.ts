@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { NumberText, parseJson } from '../http.ts';
 import { THREAD_KIND, type PersonValue, type Row } from '../port.ts';
 import { sortedByKind } from '../rows.ts';
+import type { ValueAt } from '../values.ts';
 import { instantOf, valuesIn } from '../values.ts';
 
 /**
@@ -73,8 +74,6 @@ export const newestSchema = z.object({
   spans: z.object({ edges: z.array(z.object({ node: z.object({ trace: z.object({ id: text }) }) })) }),
 });
 
-export const sessionSchema = z.object({ sessionId: z.string(), numTraces: z.number() });
-
 export const deletedSchema = z.object({ deleteTraces: z.object({ __typename: z.string() }) });
 
 export const viewerSchema = z.object({
@@ -125,12 +124,17 @@ export class Owners {
   #values(of: (key: string) => readonly unknown[]): PersonValue[] {
     const persons = new Map<string, PersonValue>();
     for (const { kind, key } of this.#keys) {
-      for (const value of of(key).flatMap(valuesIn)) {
+      for (const value of of(key).flatMap(valuesIn).map(whole)) {
         persons.set(JSON.stringify([kind, key, value.text, value.numeric, value.nested]), { kind, key, ...value });
       }
     }
     return [...persons.values()];
   }
+}
+
+/** The server's filters take `7.0` for `7`, and so does whoever wrote it. */
+function whole(value: ValueAt): ValueAt {
+  return value.numeric ? { ...value, text: value.text.replace(/^(-?\d+)\.0+$/, '$1') } : value;
 }
 
 /** A name may hold dots itself where the server could not nest it. */

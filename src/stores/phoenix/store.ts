@@ -45,7 +45,7 @@ export function openPhoenix(config: PhoenixConnection, parts: PhoenixParts): Tra
     controls: (query) => findControls({ api, spans }, query),
     copies: (traces, _rows, progress) => findCopies(sources, experiments, traces, progress),
     lookupCopies: (copies, progress) => lookAgain(sources, copies, progress),
-    submit: (order) => submitDelete(api, order),
+    submit: (order) => submitDelete(sources, order),
   };
 }
 
