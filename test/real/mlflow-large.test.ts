@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from '@jest/globals';
 import { MlflowServer } from './support/mlflow-server.ts';
 import { assertSums, CONNECTION, startMlflowWorld } from './support/mlflow-world.ts';
-import { newSpanId, newTraceId, type OtlpSpan } from './support/otlp.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './support/spans.ts';
 
 const TRACES = 20_000;
 const MINE = 200;
@@ -16,7 +16,7 @@ afterAll(() => server.close());
 /** Writes the traces of a hundred people, the person's spread evenly among them. */
 async function fill(experimentId: string): Promise<void> {
   for (let from = 0; from < TRACES; from += BATCH) {
-    const spans = Array.from({ length: BATCH }, (_none, index): OtlpSpan => {
+    const spans = Array.from({ length: BATCH }, (_none, index): SpanToWrite => {
       const at = from + index;
       const user = at % (TRACES / MINE) === 0 ? PERSON : `other-${at % 99}`;
       const attributes = { 'user.id': user, 'input.value': 'a question' };

@@ -9,7 +9,7 @@ import {
   writeTraces,
   type MlflowWorld,
 } from './support/mlflow-world.ts';
-import { newSpanId } from './support/otlp.ts';
+import { newSpanId } from './support/spans.ts';
 
 /** Starting Python, writing by real clients and waiting for the settle time, on a busy machine. */
 const MOST_MS = 240_000;

@@ -6,9 +6,10 @@ import { imbalances } from '../../src/erasure/ledger.ts';
 import type { ConnectionStatus, RequestStatus } from '../../src/erasure/status.ts';
 import { connectionSchema, openStore } from '../../src/stores/registry.ts';
 import type { World } from '../support/world.ts';
-import { newSpanId, newTraceId, Phoenix, type SpanToWrite, type StoredSpan } from './support/phoenix.ts';
+import { Phoenix, type StoredSpan } from './support/phoenix.ts';
 import { PHOENIX_ACCEPT } from './support/phoenix-harness.ts';
 import { PHOENIX_CONNECTION, phoenixWorld, traceOf, type TraceToWrite } from './support/phoenix-world.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './support/spans.ts';
 
 /** Installing the server and its first start. */
 const START_MS = 900_000;

@@ -1,8 +1,14 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
-import { otlpBody, type OtlpSpan } from './otlp.ts';
-import { ensureEnvironment, startServer, type PythonEnvironment, type PythonServer } from './python-server.ts';
+import { maintain, rowsIn } from './database.ts';
+import {
+  ensureEnvironment,
+  prepared,
+  startServer,
+  type PythonEnvironment,
+  type PythonServer,
+} from './python-server.ts';
+import { SpanWriter, type SpanToWrite } from './spans.ts';
 
 /** The server that the connector is judged by. The exporter is what applications send spans with. */
 const PACKAGES = ['mlflow==3.17.2', 'opentelemetry-exporter-otlp-proto-http==1.45.2'];
@@ -12,6 +18,7 @@ export class MlflowServer {
   readonly environment: PythonEnvironment;
   readonly url: string;
   private readonly server: PythonServer;
+  private writer: SpanWriter | null = null;
 
   private constructor(environment: PythonEnvironment, server: PythonServer) {
     this.environment = environment;
@@ -19,11 +26,37 @@ export class MlflowServer {
     this.url = `http://127.0.0.1:${server.ports[0] ?? 0}`;
   }
 
-  static async start(): Promise<MlflowServer> {
-    const environment = await ensureEnvironment({ name: 'mlflow', packages: PACKAGES });
+  /** @param fill what the server is to hold from the start, written once and copied by all later runs. */
+  static async start(fill?: {
+    readonly name: string;
+    readonly write: (server: MlflowServer) => Promise<void>;
+  }): Promise<MlflowServer> {
+    const environment = await MlflowServer.install();
+    const empty = await prepared(environment, 'empty', async (directory) => {
+      await (await MlflowServer.on(environment, { directory })).close();
+    });
+    if (fill === undefined) return MlflowServer.on(environment, { from: empty });
+    const filled = await prepared(environment, fill.name, async (directory) => {
+      const server = await MlflowServer.on(environment, { directory, from: empty });
+      await fill.write(server);
+      await server.close();
+    });
+    return MlflowServer.on(environment, { from: filled });
+  }
+
+  /** Installs the server, once. */
+  static install(): Promise<PythonEnvironment> {
+    return ensureEnvironment({ name: 'mlflow', packages: PACKAGES });
+  }
+
+  private static async on(
+    environment: PythonEnvironment,
+    place: { readonly directory?: string; readonly from?: string },
+  ): Promise<MlflowServer> {
     const server = await startServer({
       name: 'mlflow',
       ports: 1,
+      ...place,
       command: ({ ports, directory }) => ({
         file: environment.python,
         args: [
@@ -44,16 +77,7 @@ export class MlflowServer {
 
   /** Rows straight from the database file, past the server. */
   rows(sql: string, ...values: readonly (string | number)[]): readonly Record<string, unknown>[] {
-    const database = new DatabaseSync(this.databaseFile, { readOnly: true });
-    try {
-      database.exec('pragma busy_timeout = 10000');
-      const statement = database.prepare(sql);
-      // Nanoseconds are more than a number holds.
-      statement.setReadBigInts(true);
-      return statement.all(...values).map(withNumbers);
-    } finally {
-      database.close();
-    }
+    return rowsIn(this.databaseFile, sql, values);
   }
 
   /**
@@ -61,12 +85,7 @@ export class MlflowServer {
    * makes it read every span of the experiment once for each trace.
    */
   analyze(): void {
-    const database = new DatabaseSync(this.databaseFile);
-    try {
-      database.exec('pragma busy_timeout = 30000; analyze');
-    } finally {
-      database.close();
-    }
+    maintain(this.databaseFile, 'analyze');
   }
 
   /** The database file itself, for what stands in its free pages. */
@@ -92,14 +111,10 @@ export class MlflowServer {
     return id;
   }
 
-  /** Writes spans as an OpenTelemetry exporter does: they are there when this returns. */
-  async send(experimentId: string, spans: readonly OtlpSpan[]): Promise<void> {
-    const answer = await fetch(`${this.url}/v1/traces`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-protobuf', 'x-mlflow-experiment-id': experimentId },
-      body: otlpBody(spans),
-    });
-    if (!answer.ok) throw new Error(`MLflow answered ${answer.status} to spans: ${await answer.text()}`);
+  /** Writes spans by OpenTelemetry's own exporter: they are there when this returns. */
+  async send(experimentId: string, spans: readonly SpanToWrite[]): Promise<void> {
+    this.writer ??= new SpanWriter(this.environment, this.url);
+    await this.writer.write(spans, { 'x-mlflow-experiment-id': experimentId });
   }
 
   /** A call past the connector. */
@@ -126,16 +141,8 @@ export class MlflowServer {
     return this.server.log();
   }
 
-  close(): Promise<void> {
-    return this.server.close();
+  async close(): Promise<void> {
+    await this.writer?.close();
+    await this.server.close();
   }
-}
-
-function withNumbers(row: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(row).map(([name, value]) => {
-      if (typeof value !== 'bigint') return [name, value];
-      return [name, Number.isSafeInteger(Number(value)) ? Number(value) : String(value)];
-    }),
-  );
 }

@@ -1,7 +1,8 @@
 import { virtualNow, type ClockSetting } from '../../../src/erasure/clock.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import type { Kind, SeedTrace, Seeded, StoreHarness } from '../../conformance/harness.ts';
-import { newSpanId, newTraceId, Phoenix, type SpanToWrite } from './phoenix.ts';
+import { Phoenix } from './phoenix.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
 
 const IDENTIFIERS: Record<Kind, string[]> = { user_id: ['user.id'], email: ['metadata.email'] };
 const PROJECTS = ['chat', 'agent'] as const;
@@ -49,7 +50,7 @@ export const phoenix: StoreHarness = {
   storable: () => true,
   isDelete,
   overcount: { because: 'answers to deletes count nothing' },
-  erasure: { startMs: Date.UTC(2026, 10, 25, 12), speed: 60 },
+  erasure: { startMs: Date.UTC(2026, 10, 25, 12), speed: 300 },
   mostMs: 600_000,
   async start(clock) {
     shared ??= Phoenix.start();
@@ -74,7 +75,7 @@ export const phoenix: StoreHarness = {
             projects: names,
             identifiers: IDENTIFIERS,
             accept: PHOENIX_ACCEPT,
-            settle: '1 min',
+            settle: '5 min',
             ...(smallPages ? { pageSize: 10 } : {}),
           }),
           { clock: own, fetch: passes, ...(log === undefined ? {} : { log }) },
@@ -90,7 +91,7 @@ export const phoenix: StoreHarness = {
           const [first] = spans;
           if (first === undefined) throw new Error('a trace without rows');
           return {
-            projectId: stored.get(`${first.traceId} ${first.spanId}`) ?? ids.get(first.project) ?? '',
+            projectId: stored.get(`${first.traceId} ${first.spanId}`) ?? ids.get(first.project ?? '') ?? '',
             traceId: first.traceId,
             rowIds: spans.map(({ spanId }) => spanId),
           };

@@ -1,8 +1,9 @@
 import type { ClockSetting } from '../../../src/erasure/clock.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import { World } from '../../support/world.ts';
-import { newSpanId, newTraceId, type Phoenix, type SpanToWrite } from './phoenix.ts';
+import type { Phoenix } from './phoenix.ts';
 import { passing } from './phoenix-harness.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
 
 export const PHOENIX_CONNECTION = 'phoenix-prod';
 const IDENTIFIERS = { user_id: ['user.id'], email: ['metadata.email'] };
