@@ -349,6 +349,45 @@ describe('a real Phoenix', () => {
   );
 
   test(
+    'P4: one that was still queued when the last read counted is back after the verdict, and aftercare finds and erases it',
+    async () => {
+      const project = 'long queue';
+      const [mine] = await write({ project, user: 'u_42' });
+      const kept = (await others(project, 'other-1', 'other-2')).flat();
+      const before = rowsOf(kept);
+      const late = traceOf({ project, user: 'u_42', traceId: mine?.[0]?.traceId ?? '', input: 'very late' });
+      world = await phoenixWorld('phoenix-long-queue', server, {
+        projects: [project],
+        accept: PHOENIX_ACCEPT,
+        speed: 20_000,
+        settle: '4 h',
+        aftercare: ['1 day', '2 days'],
+      });
+      await server.hold();
+      await server.send(late);
+      const end = await world.eraseToEnd(person('u_42'));
+      // True of what the server shows, and it says so of what it does not.
+      expect(end.status).toBe('verified');
+      const { limits } = (await world.record(end.requestId)).lanes[PHOENIX_CONNECTION]?.entries[0]?.entry as {
+        limits: readonly string[];
+      };
+      expect(limits.join(' ')).toMatch(/queued.*brings a deleted trace back/);
+      await server.release();
+      await server.written(late);
+      expect(rowsOf(late)).toHaveLength(late.length);
+
+      const watched = await world.until(end.requestId, ({ aftercare }) => aftercare?.state === 'ended');
+      const [look] = watched.aftercare?.looks ?? [];
+      expect(look).toMatchObject({ look: 1, answer: 'resurrected' });
+      const again = await world.client.result(look?.request ?? '');
+      expect(laneOf(again).traces).toMatchObject({ matched: 1, verifiedAbsent: 1 });
+      expect(rowsOf(late)).toEqual([]);
+      expect(rowsOf(kept)).toEqual(before);
+    },
+    TEST_MS,
+  );
+
+  test(
     'P4: a late span that brings a deleted trace back in another project is erased when it names the person',
     async () => {
       const [project, elsewhere] = ['late', 'late elsewhere'];

@@ -26,22 +26,25 @@ export class MlflowServer {
     this.url = `http://127.0.0.1:${server.ports[0] ?? 0}`;
   }
 
-  /** @param fill what the server is to hold from the start, written once and copied by all later runs. */
-  static async start(fill?: {
-    readonly name: string;
-    readonly write: (server: MlflowServer) => Promise<void>;
-  }): Promise<MlflowServer> {
+  /**
+   * @param fill what the server is to hold from the start, written once and copied by all later runs.
+   * @param env further settings of the server.
+   */
+  static async start(
+    fill?: { readonly name: string; readonly write: (server: MlflowServer) => Promise<void> },
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<MlflowServer> {
     const environment = await MlflowServer.install();
     const empty = await prepared(environment, 'empty', async (directory) => {
       await (await MlflowServer.on(environment, { directory })).close();
     });
-    if (fill === undefined) return MlflowServer.on(environment, { from: empty });
+    if (fill === undefined) return MlflowServer.on(environment, { from: empty }, env);
     const filled = await prepared(environment, fill.name, async (directory) => {
       const server = await MlflowServer.on(environment, { directory, from: empty });
       await fill.write(server);
       await server.close();
     });
-    return MlflowServer.on(environment, { from: filled });
+    return MlflowServer.on(environment, { from: filled }, env);
   }
 
   /** Installs the server, once. */
@@ -52,6 +55,7 @@ export class MlflowServer {
   private static async on(
     environment: PythonEnvironment,
     place: { readonly directory?: string; readonly from?: string },
+    env: NodeJS.ProcessEnv = {},
   ): Promise<MlflowServer> {
     const server = await startServer({
       name: 'mlflow',
@@ -64,7 +68,12 @@ export class MlflowServer {
           ...['--backend-store-uri', `sqlite:///${join(directory, 'mlflow.db')}`],
           ...['--artifacts-destination', join(directory, 'artifacts')],
         ],
-        env: { MLFLOW_DISABLE_TELEMETRY: 'true', DO_NOT_TRACK: 'true', MLFLOW_SERVER_ENABLE_JOB_EXECUTION: 'false' },
+        env: {
+          MLFLOW_DISABLE_TELEMETRY: 'true',
+          DO_NOT_TRACK: 'true',
+          MLFLOW_SERVER_ENABLE_JOB_EXECUTION: 'false',
+          ...env,
+        },
       }),
       readyUrl: (ports) => `http://127.0.0.1:${ports[0] ?? 0}/health`,
     });
@@ -88,9 +97,14 @@ export class MlflowServer {
     maintain(this.databaseFile, 'analyze');
   }
 
-  /** The database file itself, for what stands in its free pages. */
-  rawDatabase(): Buffer {
-    return readFileSync(this.databaseFile);
+  /** What an operator does against what stands in free pages. */
+  vacuum(): void {
+    maintain(this.databaseFile, 'vacuum');
+  }
+
+  /** How often a text stands in the database file itself, whether or not any row holds it. */
+  inFile(text: string): number {
+    return readFileSync(this.databaseFile, 'latin1').split(text).length - 1;
   }
 
   /** Paths of all files in the artifact folder, relative to it. */
