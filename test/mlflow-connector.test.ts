@@ -223,6 +223,62 @@ describe('reads', () => {
     expect((await store.projects(idle)).map(({ id }) => id).sort()).toEqual(['0', '1', '2']);
   });
 
+  test('P5: a key that only one way of searching reaches has one finder', () => {
+    const searching = (over: object, key: string) => {
+      const config = connectionSchema.parse({ ...LOCAL, ...over });
+      const { finders } = openStore('mlflow', config, { clock: null });
+      return finders.filter(({ searches = () => true }) => searches(key)).length;
+    };
+    expect(searching({}, USER)).toBe(2);
+    expect(searching({}, 'attributes.enduser.id')).toBe(1);
+    // Nothing but the metadata knows of these: to search one column twice is one way.
+    expect(searching({}, 'metadata.customer')).toBe(1);
+    expect(searching({}, 'tags.customer')).toBe(1);
+    expect(searching({ spanSearch: false }, USER)).toBe(1);
+  });
+
+  test('P6: a search of spans sees controls too where no span names a user, as of traces by the Python client', async () => {
+    const info = infoOf(OTHER, KEPT);
+    const answer = (blind: boolean) =>
+      scripted(({ path, body }) => {
+        const filter = String(body['filter']);
+        if (path.endsWith('/batchGet')) return { traces: [{ trace_info: info, spans: [SPAN] }] };
+        if (!path.endsWith('/traces/search')) return undefined;
+        if (!filter.startsWith('span.'))
+          return filter.includes(OTHER) || filter.includes('NOT NULL') ? { traces: [info] } : {};
+        return !blind && filter.includes('mlflow.traceRequestId') ? { traces: [info] } : {};
+      });
+    for (const blind of [false, true]) {
+      const { store } = answer(blind);
+      const projects = await store.projects(idle);
+      const terms = [{ kind: 'user_id', keys: [USER], variants: ['u_1'] }];
+      const { controls } = await store.controls({
+        ...{ projects, terms, window: WINDOW, want: 1, progress: idle },
+        exclude: () => false,
+      });
+      expect(controls).toHaveLength(1);
+      const read = await store.finders[1]?.find({ projects, terms, window: WINDOW, controls, progress: idle });
+      expect(read?.controlsSeen).toEqual([!blind]);
+    }
+  });
+
+  test('P1: traces whose spans no search reaches are told, whether or not anything was found', async () => {
+    const asked: unknown[] = [];
+    const { store } = scripted(({ path, body }) => {
+      if (path.endsWith('/batchGetInfos')) return { trace_infos: [infoOf(MINE, KEPT)] };
+      if (!path.endsWith('/traces/search') || !String(body['filter']).includes('spansLocation')) return undefined;
+      asked.push(body['filter']);
+      return { traces: [infoOf(OTHER, { 'mlflow.trace.spansLocation': 'ARCHIVE_REPO' })] };
+    });
+    for (const traces of [[], refs(MINE)]) {
+      const found = await store.copies(traces, [], idle);
+      expect(found.notExamined.map(({ kind }) => kind)).toEqual(['unindexed-people']);
+    }
+    expect(asked.length).toBeGreaterThan(0);
+    const { store: plain } = scripted(() => undefined);
+    expect((await plain.copies([], [], idle)).notExamined).toEqual([]);
+  });
+
   test('P1: what is left of a trace is told from a trace that names nobody', async () => {
     const { store } = scripted(({ method, query }) =>
       method === 'GET' && query.get('path') === '1/traces'

@@ -386,6 +386,11 @@ export interface StoreTraits {
   readonly acceptanceProvesNot: string;
   /** What no call of this API can show, for the record. */
   readonly limits: readonly string[];
+  /**
+   * `copies` is asked although nothing was found: what it could not examine may be why. Default: it is not, and no call is
+   * made.
+   */
+  readonly copiesOfNothing?: true;
   readonly copyMap: readonly CopyTrait[];
 }
 

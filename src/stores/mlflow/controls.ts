@@ -2,7 +2,7 @@ import { ControlPool } from '../control-pool.ts';
 import type { Control, ControlQuery, ControlsFound } from '../port.ts';
 import { chunks, keyOf, sortedByKind, unique, valuesOf } from '../rows.ts';
 import type { Tally } from '../api.ts';
-import { attributeOf, has, hasAttribute, placeOf } from './filter.ts';
+import { attributeOf, has, hasAttribute, placeOf, SEARCHED_SPANS, SPANS_LOCATION } from './filter.ts';
 import type { FinderParts } from './finders.ts';
 import { isOfTrace } from './lookup.ts';
 import type { Info } from './schemas.ts';
@@ -18,8 +18,9 @@ const MOST_TRIES = 4;
 /** Controls remembered as such. */
 const MOST_REMEMBERED = 1000;
 
-export interface ControlParts extends Omit<FinderParts, 'inSpans'> {
+export interface ControlParts extends Omit<FinderParts, 'inSpans' | 'withSpans'> {
   readonly inSpans: Set<string>;
+  readonly withSpans: Set<string>;
 }
 
 /**
@@ -117,7 +118,7 @@ async function holdersAmong(
  * them carry their value in a span too.
  */
 async function sparing(
-  { inSpans, traces }: ControlParts,
+  { inSpans, withSpans, traces }: ControlParts,
   tally: Tally,
   facts: {
     readonly pool: ControlPool;
@@ -140,15 +141,20 @@ async function sparing(
     );
     for (const { info, rows, told } of wholes) {
       pool.add(rows.filter(exclude));
+      const searchable =
+        info.tags[SPANS_LOCATION] === SEARCHED_SPANS && rows.some(({ runId }) => runId !== info.trace_id);
       for (const control of offered.filter(({ traceId }) => traceId === info.trace_id)) {
         const { key, text } = control.value;
         const tells = told.some((value) => value.key === key && value.text === text && !value.numeric);
         if (isOfTrace(control) && attributeOf(key) !== null && tells) inSpans.add(keyOf(control));
+        if (isOfTrace(control) && searchable) withSpans.add(keyOf(control));
       }
     }
-    for (const oldest of inSpans) {
-      if (inSpans.size <= MOST_REMEMBERED) break;
-      inSpans.delete(oldest);
+    for (const known of [inSpans, withSpans]) {
+      for (const oldest of known) {
+        if (known.size <= MOST_REMEMBERED) break;
+        known.delete(oldest);
+      }
     }
   }
 }

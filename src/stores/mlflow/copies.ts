@@ -11,6 +11,7 @@ import type { Traces } from './traces.ts';
 const SEARCH = '/api/3.0/mlflow/datasets/search';
 const RECORDS_TEMPLATE = '/api/3.0/mlflow/datasets/{dataset}/records';
 const KIND = 'dataset-records';
+const PEOPLE = 'unindexed-people';
 const PAGE = 1000;
 /** The same for datasets; a page of them is not documented to be larger. */
 const PAGE_OF_DATASETS = 100;
@@ -23,6 +24,8 @@ export interface CopyParts {
   readonly killSwitch: KillSwitch;
   /** Whether records of datasets are looked for. */
   readonly records: boolean;
+  /** Whether people are looked for in spans. */
+  readonly people: boolean;
   /** Records that the latest reads showed as merged: what a plan knows of them may be older. */
   readonly merged: Set<string>;
 }
@@ -45,14 +48,27 @@ export async function findCopies(
   _rows: readonly Row[],
   progress: Progress,
 ): Promise<CopiesFound> {
-  if (traces.length === 0) return { copies: [], outOfReach: [], notExamined: [], reports: [] };
   const { api, traces: reads } = parts;
   const tally = api.tally(progress);
+  const notExamined: { kind: string; why: string }[] = [];
+  if (parts.people && (await reads.areElsewhere(tally))) {
+    notExamined.push({
+      kind: PEOPLE,
+      why: 'the spans of some traces are archived, or kept as files: no search reaches them',
+    });
+  }
+  if (traces.length === 0) {
+    return {
+      copies: [],
+      outOfReach: [],
+      notExamined,
+      reports: tally.calls === 0 ? [] : [tally.report('copies', null)],
+    };
+  }
   const infos = await reads.infos(tally, unique(traces.map(({ traceId }) => traceId)));
   const elsewhere: string[] = [];
   for (const info of infos.values()) if (await reads.hasFilesElsewhere(tally, info)) elsewhere.push(info.trace_id);
   const copies: Copy[] = [];
-  const notExamined: { kind: string; why: string }[] = [];
   if (parts.records) {
     try {
       const asked = new Set(traces.map(({ traceId }) => traceId));

@@ -45,6 +45,12 @@ export class Experiments {
       .map(({ id, name, deleted }) => ({ id, name, type: deleted ? 'DELETED EXPERIMENT' : 'EXPERIMENT' }));
   }
 
+  /** Ids of those in scope, as last read. */
+  async idsInScope(tally: Tally): Promise<readonly string[]> {
+    const all = this.#latest.size > 0 ? this.#latest : await this.list(tally);
+    return [...all.keys()].filter((id) => this.#scope?.has(id) ?? true);
+  }
+
   /** Ids of every visible one, in scope or not, read anew. */
   async everyId(tally: Tally): Promise<readonly string[]> {
     return [...(await this.list(tally)).keys()];

@@ -4,6 +4,10 @@
  * becomes a wildcard, and what a wildcard lets in too much is sorted out by exact comparison.
  */
 
+/** Tag that tells where the spans of a trace are kept, and its value for those that searches see. */
+export const SPANS_LOCATION = 'mlflow.trace.spansLocation';
+export const SEARCHED_SPANS = 'TRACKING_STORE';
+
 /** Where a key of the config stands. */
 export type Place = 'metadata' | 'tags' | 'attributes';
 
@@ -136,6 +140,15 @@ export function among(filter: string | null, traceIds: readonly string[]): strin
   const list = `trace.request_id IN (${traceIds.map((id) => `'${id}'`).join(', ')})`;
   return filter === null ? list : `${filter} AND ${list}`;
 }
+
+/** Traces whose spans the server does not keep where it searches, and those that don't say where theirs are. */
+export const SPANS_ELSEWHERE: readonly string[] = [
+  `tag.\`${SPANS_LOCATION}\` != '${SEARCHED_SPANS}'`,
+  `tag.\`${SPANS_LOCATION}\` IS NULL`,
+];
+
+/** Attribute that the server itself gives to every span. */
+export const OF_EVERY_SPAN = 'mlflow.traceRequestId';
 
 /** Traces whose spans the server keeps itself. */
 export const HAS_SPANS = "span.content LIKE '%'";

@@ -7,7 +7,7 @@ import type { MlflowApi } from './api.ts';
 import type { MlflowConnection } from './config.ts';
 import type { Experiments } from './experiments.ts';
 import type { Question } from './filter.ts';
-import { among, attributeLike, attributeOf, like, oneOf, placeOf } from './filter.ts';
+import { among, attributeLike, attributeOf, hasAttribute, like, OF_EVERY_SPAN, oneOf, placeOf } from './filter.ts';
 import { isOfTrace } from './lookup.ts';
 import type { Info, Shape } from './schemas.ts';
 import { distinct, experimentOf, isCut, row as rowOf } from './schemas.ts';
@@ -23,6 +23,8 @@ export interface FinderParts {
   readonly traces: Traces;
   /** Controls whose spans are known to carry their value: a search of the spans must see them. */
   readonly inSpans: ReadonlySet<string>;
+  /** Controls whose spans are known to stand where searches see them, whatever they carry. */
+  readonly withSpans: ReadonlySet<string>;
 }
 
 /** Values in one regular expression. */
@@ -45,7 +47,8 @@ export function findersOf(parts: FinderParts): readonly Finder[] {
     },
     {
       name: 'metadata and spans by LIKE',
-      searches: (key) => parts.config.spanSearch || placeOf(key).place !== 'attributes',
+      // By other keys it would search what the first one does.
+      searches: (key) => parts.config.spanSearch && attributeOf(key) !== null,
       find: (query) => new Find(parts, query).byLike(),
     },
   ];
@@ -110,13 +113,14 @@ class Find {
           this.#assertFound(infos, key, question);
           this.#take(infos);
         }
-        const attribute = this.#parts.config.spanSearch ? attributeOf(key) : null;
+        const attribute = attributeOf(key);
         for (const question of attribute === null ? [] : questionsOf(attribute, text)) {
           await this.#takeBySpans(await this.#ask(ids, question.filter), key, question);
         }
       }
     }
     for (const some of groups(controls)) await this.#askForControls(some);
+    await this.#askForSpans();
     return this.#read();
   }
 
@@ -137,9 +141,22 @@ class Find {
       const rows = infos.map((info) => this.#parts.shape.rowOf(info));
       this.#miss(controls, seenIn(rows, controls));
     }
-    const attribute = this.#parts.config.spanSearch ? attributeOf(key) : null;
+    const attribute = attributeOf(key);
     const inSpans = controls.filter((control) => !isOfTrace(control) || this.#parts.inSpans.has(keyOf(control)));
     if (attribute !== null && inSpans.length > 0) await ask(attributeLike(attribute, text, numeric), inSpans);
+  }
+
+  /** Controls that only their trace names, as the Python client writes them: the search of spans sees them by what all have. */
+  async #askForSpans(): Promise<void> {
+    const { inSpans, withSpans } = this.#parts;
+    if (!this.#pairs.some(({ key }) => attributeOf(key) !== null)) return;
+    const bare = this.#query.controls.filter(
+      (control) => isOfTrace(control) && !inSpans.has(keyOf(control)) && withSpans.has(keyOf(control)),
+    );
+    if (bare.length === 0) return;
+    const ids = unique(bare.map(({ projectId }) => projectId));
+    const traceIds = unique(bare.map(({ traceId }) => traceId));
+    this.#miss(bare, shownOf(await this.#ask(ids, among(hasAttribute(OF_EVERY_SPAN), traceIds)), bare));
   }
 
   async #ask(experimentIds: readonly string[], filter: string): Promise<readonly Info[]> {

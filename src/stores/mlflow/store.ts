@@ -31,21 +31,22 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   const shape = new Shape(config.identifiers, config.threads);
   const traces = new Traces(api, experiments, shape);
   const inSpans = new Set<string>();
+  const withSpans = new Set<string>();
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
   if (!config.spanSearch) left.add('unindexed-people');
   const records = config.copies.includes('dataset-records');
-  const copyParts = { api, traces, killSwitch, records, merged: new Set<string>() };
+  const copyParts = { api, traces, killSwitch, records, people: config.spanSearch, merged: new Set<string>() };
 
   return {
     traits: traitsOf(rhythmOf(config), config.pageSize, left),
     normaliseId,
     check: () => check({ api, config, experiments, shape, traces }),
     projects: (progress) => experiments.inScope(progress),
-    finders: findersOf({ api, config, experiments, shape, traces, inSpans }),
+    finders: findersOf({ api, config, experiments, shape, traces, inSpans, withSpans }),
     threads: config.threads,
     lookups: [lookupOf({ api, experiments, shape, traces })],
     locate: (query) => locate({ api, experiments, shape, traces }, query),
-    controls: (query) => findControls({ api, config, experiments, shape, traces, inSpans }, query),
+    controls: (query) => findControls({ api, config, experiments, shape, traces, inSpans, withSpans }, query),
     copies: (keys, rows, progress) => findCopies(copyParts, keys, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(copyParts, copies, progress),
     eraseCopies: (copies, lastWord, progress) => eraseCopies(copyParts, copies, lastWord, progress),

@@ -7,7 +7,7 @@ import { valuesIn } from '../values.ts';
 import type { MlflowApi } from './api.ts';
 import type { Experiments } from './experiments.ts';
 import { proxiedPath } from './experiments.ts';
-import { among, HAS_SPANS } from './filter.ts';
+import { among, HAS_SPANS, SEARCHED_SPANS, SPANS_ELSEWHERE, SPANS_LOCATION } from './filter.ts';
 import type { Info, Shape, Span } from './schemas.ts';
 import {
   distinct,
@@ -38,9 +38,8 @@ export const MOST_EXPERIMENTS = 200;
 const MOST_INFOS = 500;
 /** Ids in one look at whole traces: they stand in the address, of which proxies take some 8 kB. */
 const MOST_TRACES = 100;
-/** Tag that tells where the spans of a trace are kept, and its values that the server itself can read. */
-const SPANS_LOCATION = 'mlflow.trace.spansLocation';
-const READABLE: readonly string[] = ['TRACKING_STORE', 'ARCHIVE_REPO'];
+/** Places of spans that the server itself can read. */
+const READABLE: readonly string[] = [SEARCHED_SPANS, 'ARCHIVE_REPO'];
 const ARTIFACT_LOCATION = 'mlflow.artifactLocation';
 /** Places of traces remembered. */
 const MOST_PLACES = 100_000;
@@ -123,6 +122,17 @@ export class Traces {
     }
     tally.rows += infos.length;
     return { infos, complete: false };
+  }
+
+  /** Whether there are traces in scope whose spans no search reaches: archived ones, and old ones that keep them as files. */
+  async areElsewhere(tally: Tally): Promise<boolean> {
+    for (const experimentIds of chunks(await this.#experiments.idsInScope(tally), MOST_EXPERIMENTS)) {
+      for (const filter of SPANS_ELSEWHERE) {
+        const { infos } = await this.search(tally, { experimentIds, filter, pageSize: 1, mostPages: 1 });
+        if (infos.length > 0) return true;
+      }
+    }
+    return false;
   }
 
   /**

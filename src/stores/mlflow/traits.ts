@@ -82,6 +82,7 @@ export function traitsOf(rhythm: Rhythm, pageSize: number, left: ReadonlySet<str
     acceptanceProvesNot:
       'A 200 proves only that the request was carried out as understood: unknown ids, ids of another experiment and an unknown experiment are not counted and are no error, and the files of the traces stay on the artifact store.',
     limits: LIMITS,
+    copiesOfNothing: true,
     copyMap: COPY_MAP.map((copy) => ({ ...copy, examined: copy.examined && !left.has(copy.kind) })),
   };
 }
