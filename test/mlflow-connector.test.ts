@@ -150,7 +150,7 @@ interface Call {
 }
 
 /** A server as far as a test needs one. Undefined: as a server without anything would. */
-function scripted(answer: (call: Call) => unknown) {
+function scripted(answer: (call: Call) => unknown, over: object = {}) {
   const calls: Call[] = [];
   const experiment = {
     experiment_id: '1',
@@ -169,9 +169,13 @@ function scripted(answer: (call: Call) => unknown) {
     };
     calls.push(call);
     const usual = call.path.endsWith('/experiments/search') ? { experiments: [experiment] } : {};
-    return Promise.resolve(Response.json(answer(call) ?? usual));
+    const said = answer(call) ?? (call.path.includes('/users/') ? new Response('', { status: 404 }) : usual);
+    return Promise.resolve(said instanceof Response ? said : Response.json(said));
   };
-  const store = openStore('mlflow-scripted', connectionSchema.parse(LOCAL), { clock: null, fetch: respond });
+  const store = openStore('mlflow-scripted', connectionSchema.parse({ ...LOCAL, ...over }), {
+    clock: null,
+    fetch: respond,
+  });
   return { store, calls };
 }
 
@@ -235,6 +239,20 @@ describe('reads', () => {
     expect(searching({}, 'metadata.customer')).toBe(1);
     expect(searching({}, 'tags.customer')).toBe(1);
     expect(searching({ spanSearch: false }, USER)).toBe(1);
+  });
+
+  test('P1 P9: experiments that the account may not see are told, unless it is an administrator or they are named', async () => {
+    const asked = async (isAdmin: boolean, over: object): Promise<readonly string[]> => {
+      const user = { id: 1, username: 'lethe', is_admin: isAdmin };
+      const { store } = scripted(({ path }) => (path.endsWith('/users/current') ? { user } : undefined), over);
+      return (await store.copies([], [], idle)).notExamined.map(({ kind }) => kind);
+    };
+    expect(await asked(false, {})).toEqual(['hidden-experiments']);
+    expect(await asked(true, {})).toEqual([]);
+    expect(await asked(false, { experiments: ['1'] })).toEqual([]);
+    // A server without authentication has no users.
+    const { store } = scripted(() => undefined);
+    expect((await store.copies([], [], idle)).notExamined).toEqual([]);
   });
 
   test('P6: a search of spans sees controls too where no span names a user, as of traces by the Python client', async () => {

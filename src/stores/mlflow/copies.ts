@@ -5,6 +5,7 @@ import { StoreError } from '../port.ts';
 import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
 import { unique } from '../rows.ts';
 import type { MlflowApi } from './api.ts';
+import type { Experiments } from './experiments.ts';
 import { datasetsSchema, deletedRecordsSchema, recordListSchema, recordsSchema } from './schemas.ts';
 import type { Traces } from './traces.ts';
 
@@ -12,6 +13,7 @@ const SEARCH = '/api/3.0/mlflow/datasets/search';
 const RECORDS_TEMPLATE = '/api/3.0/mlflow/datasets/{dataset}/records';
 const KIND = 'dataset-records';
 const PEOPLE = 'unindexed-people';
+const HIDDEN = 'hidden-experiments';
 const PAGE = 1000;
 /** The same for datasets; a page of them is not documented to be larger. */
 const PAGE_OF_DATASETS = 100;
@@ -20,6 +22,7 @@ const RECORD_ID = /^dr-[0-9a-f]{32}$/;
 
 export interface CopyParts {
   readonly api: MlflowApi;
+  readonly experiments: Experiments;
   readonly traces: Traces;
   readonly killSwitch: KillSwitch;
   /** Whether records of datasets are looked for. */
@@ -56,6 +59,9 @@ export async function findCopies(
       kind: PEOPLE,
       why: 'the spans of some traces are archived, or kept as files: no search reaches them',
     });
+  }
+  if (await parts.experiments.mayBeHidden(tally)) {
+    notExamined.push({ kind: HIDDEN, why: 'the account is no administrator, and the config names no experiments' });
   }
   if (traces.length === 0) {
     return {

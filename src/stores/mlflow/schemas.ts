@@ -66,6 +66,8 @@ export const filesSchema = z.object({
   files: z.array(z.object({ path: z.string().min(1), is_dir: z.boolean() })).nullish(),
 });
 
+export const currentUserSchema = z.object({ user: z.object({ is_admin: z.boolean() }) });
+
 export const deletedSchema = z.object({ traces_deleted: z.int().nonnegative() });
 
 export const datasetsSchema = z.object({

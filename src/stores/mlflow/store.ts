@@ -35,12 +35,20 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
   if (!config.spanSearch) left.add('unindexed-people');
   const records = config.copies.includes('dataset-records');
-  const copyParts = { api, traces, killSwitch, records, people: config.spanSearch, merged: new Set<string>() };
+  const copyParts = {
+    api,
+    experiments,
+    traces,
+    killSwitch,
+    records,
+    people: config.spanSearch,
+    merged: new Set<string>(),
+  };
 
   return {
     traits: traitsOf(rhythmOf(config), config.pageSize, left),
     normaliseId,
-    check: () => check({ api, config, experiments, shape, traces }),
+    check: () => check({ api, experiments, shape, traces }),
     projects: (progress) => experiments.inScope(progress),
     finders: findersOf({ api, config, experiments, shape, traces, inSpans, withSpans }),
     threads: config.threads,
