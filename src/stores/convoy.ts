@@ -456,10 +456,7 @@ export class Convoys {
     const { mostBoardingMs, mostCrowdWaitMs, mostMembers } = this.#times;
     const openedAtMs = performance.now();
     const before = Promise.all([...this.#underWay].map(({ end }) => end));
-    const [, free] = await Promise.all([
-      sleep(this.#boardingMs),
-      within(before, mostBoardingMs),
-    ]);
+    const [, free] = await Promise.all([sleep(this.#boardingMs), within(before, mostBoardingMs)]);
     if (!free && this.#isCrowded(performance.now()) && convoy.size < mostMembers) {
       await within(before, mostCrowdWaitMs - mostBoardingMs);
     }

@@ -78,7 +78,7 @@ async function eraseAmongAll(person: string, options: { readonly spanSearch: boo
       const name = `${method} ${path}`;
       byPath.set(name, (byPath.get(name) ?? 0) + 1);
     }
-    const { plan, deletes, reads } = leastCalls(options.spanSearch ? 3 : 2);
+    const { plan, deletes, reads } = leastCalls(options.spanSearch ? 3 : 1);
     const least = plan + deletes + reads;
     process.stdout.write(
       `\nMLflow, ${TRACES} traces, ${MINE} of the person, ${options.spanSearch ? 'with' : 'without'} the search of spans: ${wire.calls.length} calls (least ${least}), ${Math.round(seconds)} s with settle times\n${[...byPath].map(([call, count]) => `  ${count} ${call}`).join('\n')}\n`,

@@ -1,8 +1,18 @@
 import type { Tally } from '../api.ts';
 import type { Control, Finder, FindQuery, PersonValue, Read, Row } from '../port.ts';
 import { THREAD_KIND } from '../port.ts';
-import type { Pair } from '../rows.ts';
-import { chunks, keyOf, pairsOf, PairIndex, seenIn, sortedByKind, unique, valuesOf } from '../rows.ts';
+import type { ControlledChunk, Pair } from '../rows.ts';
+import {
+  chunks,
+  controlledChunks,
+  keyOf,
+  pairsOf,
+  PairIndex,
+  seenIn,
+  sortedByKind,
+  unique,
+  valuesOf,
+} from '../rows.ts';
 import type { MlflowApi } from './api.ts';
 import type { MlflowConnection } from './config.ts';
 import type { Experiments } from './experiments.ts';
@@ -14,6 +24,7 @@ import { distinct, experimentOf, isCut, row as rowOf } from './schemas.ts';
 import type { Traces } from './traces.ts';
 import { MOST_EXPERIMENTS, SEARCH_ROUTE } from './traces.ts';
 import { CUT_LENGTH } from './traits.ts';
+import { CANONICAL_INTEGER } from '../values.ts';
 
 export interface FinderParts {
   readonly api: MlflowApi;
@@ -29,8 +40,6 @@ export interface FinderParts {
 
 /** Values in one regular expression. */
 const MOST_VALUES = 100;
-/** Integers whose decimal spelling is their only one. */
-const CANONICAL_INTEGER = /^(0|-?[1-9]\d*)$/;
 
 /**
  * The two searches by person (P5). They use one endpoint, as the server has no other, and differ in what they search and
@@ -71,10 +80,16 @@ class Find {
     this.#pairs = pairsOf(query.terms);
   }
 
+  #places(): Iterable<ControlledChunk> {
+    const { projects, controls } = this.#query;
+    const ids = projects.map(({ id }) => id);
+    return controlledChunks(ids, controls, MOST_EXPERIMENTS - 1);
+  }
+
   async byExpression(): Promise<Read> {
     const { controls } = this.#query;
     const isSearched = ({ value }: Control): boolean => placeOf(value.key).place !== 'attributes';
-    for (const { ids, here } of this.#places()) {
+    for (const { projectIds: ids, here } of this.#places()) {
       for (const key of unique([...this.#pairs.map((pair) => pair.key)])) {
         if (placeOf(key).place === 'attributes') continue;
         const mine = here.filter((control) => control.value.key === key);
@@ -104,7 +119,7 @@ class Find {
 
   async byLike(): Promise<Read> {
     const { controls } = this.#query;
-    for (const { ids } of this.#places()) {
+    for (const { projectIds: ids } of this.#places()) {
       for (const { key, text } of this.#pairs) {
         const place = placeOf(key);
         for (const spelling of place.place === 'attributes' ? [] : withCut(text)) {
@@ -259,23 +274,6 @@ class Find {
 
   #isAsked(row: Row): boolean {
     return this.#pairs.some(({ key, text }) => valuesOf(row).some((one) => one.key === key && one.text === text));
-  }
-
-  /** Experiments few enough for one search, each part with controls: a part without gets an experiment that has some. */
-  *#places(): Generator<{ readonly ids: readonly string[]; readonly here: readonly Control[] }> {
-    const { projects, controls } = this.#query;
-    const [guest] = controls;
-    for (const some of chunks(
-      projects.map(({ id }) => id),
-      MOST_EXPERIMENTS,
-    )) {
-      const inside = controls.filter(({ projectId }) => some.includes(projectId));
-      if (inside.length > 0 || guest === undefined) yield { ids: some, here: inside };
-      else {
-        const here = controls.filter(({ projectId }) => projectId === guest.projectId);
-        yield { ids: [...some, guest.projectId], here };
-      }
-    }
   }
 }
 

@@ -1,10 +1,11 @@
 import type { ApiParts } from '../api.ts';
+import { ownServerRhythm } from '../connection.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import type { TraceStore } from '../port.ts';
 import { MlflowApi } from './api.ts';
 import { check } from './check.ts';
 import type { MlflowConnection } from './config.ts';
-import { OPTIONAL_COPIES, rhythmOf } from './config.ts';
+import { OPTIONAL_COPIES } from './config.ts';
 import { findControls } from './controls.ts';
 import { eraseCopies, findCopies, lookAgain } from './copies.ts';
 import { Experiments } from './experiments.ts';
@@ -46,7 +47,7 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   };
 
   return {
-    traits: traitsOf(rhythmOf(config), config.pageSize, left),
+    traits: traitsOf(ownServerRhythm(config), config.pageSize, left),
     normaliseId,
     check: () => check({ api, experiments, shape, traces }),
     projects: (progress) => experiments.inScope(progress),

@@ -2,7 +2,7 @@ import type { Tally } from '../api.ts';
 import { parseJson } from '../http.ts';
 import type { PersonValue, Row } from '../port.ts';
 import { StoreError, TooManyRows } from '../port.ts';
-import { chunks, unique } from '../rows.ts';
+import { chunks, inHalves, unique } from '../rows.ts';
 import { valuesIn } from '../values.ts';
 import type { MlflowApi } from './api.ts';
 import type { Experiments } from './experiments.ts';
@@ -179,7 +179,7 @@ export class Traces {
       wholes.push({ info, rows: await this.#rowsOfFile(tally, info), told: [] });
     }
     for (const some of chunks(inServer, MOST_TRACES)) {
-      await inHalves(some, async (part) => {
+      const ask = async (part: readonly Info[]): Promise<void> => {
         const asked = new Map(part.map((info) => [info.trace_id, info]));
         const query = part.map(({ trace_id: id }) => ['trace_ids', id] as const);
         const call = { method: 'GET', path: TRACES, query, shape: 'any' } as const;
@@ -199,7 +199,8 @@ export class Traces {
           if (whole === null) gone.push(info);
           else wholes.push(whole);
         }
-      });
+      };
+      await inHalves(some, ask, isTooMuch);
     }
     // What vanished between two calls must be absent by the call that tells absence.
     if (gone.length > 0) {
@@ -361,17 +362,9 @@ function jsonOf(text: string): unknown {
   }
 }
 
-/** Whole traces may be large: what is too much for one answer or one address is asked for in halves. */
-async function inHalves<T>(items: readonly T[], ask: (some: readonly T[]) => Promise<void>): Promise<void> {
-  try {
-    await ask(items);
-  } catch (error) {
-    const large =
-      error instanceof StoreError &&
-      (error.reason === 'contract-broken'
-        ? (error.advice?.includes('MiB') ?? false)
-        : error.reason === 'rejected' && [413, 414].includes(error.status ?? 0));
-    if (!large || items.length < 2) throw error;
-    for (const some of chunks(items, Math.ceil(items.length / 2))) await inHalves(some, ask);
-  }
+/** Whole traces may be large: too much for one answer, or for one address. */
+function isTooMuch(error: unknown): boolean {
+  if (!(error instanceof StoreError)) return false;
+  if (error.reason === 'contract-broken') return error.advice?.includes('MiB') ?? false;
+  return error.reason === 'rejected' && [413, 414].includes(error.status ?? 0);
 }

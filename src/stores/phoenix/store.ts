@@ -1,10 +1,10 @@
 import type { ApiParts } from '../api.ts';
+import { ownServerRhythm } from '../connection.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import type { TraceStore } from '../port.ts';
 import { PhoenixApi } from './api.ts';
 import { check } from './check.ts';
 import type { PhoenixConnection } from './config.ts';
-import { rhythmOf } from './config.ts';
 import { findControls } from './controls.ts';
 import { findCopies, lookAgain } from './copies.ts';
 import { findersOf } from './finders.ts';
@@ -29,7 +29,7 @@ export function openPhoenix(config: PhoenixConnection, parts: PhoenixParts): Tra
   const experiments = new Set<string>();
 
   return {
-    traits: traitsOf(rhythmOf(config), config.pageSize),
+    traits: traitsOf(ownServerRhythm(config), config.pageSize),
     normaliseId,
     check: () => check({ api, projects, spans }),
     projects: async (progress) => {
