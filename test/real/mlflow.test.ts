@@ -11,7 +11,7 @@ import {
   writeTraces,
   type MlflowWorld,
 } from './support/mlflow-world.ts';
-import { newSpanId } from './support/spans.ts';
+import { newSpanId, newTraceId } from './support/spans.ts';
 
 /** Starting Python, writing by real clients and waiting for the settle time, on a busy machine. */
 const MOST_MS = 240_000;
@@ -191,6 +191,28 @@ describe('people on a real MLflow server', () => {
   );
 
   test(
+    'P1: while some traces have spans that no search reaches, nothing found is not all there is to say',
+    async () => {
+      const chat = await experiment();
+      const order = (user: string) => ({ experiment: chat, user, text: 'plain', traces: 1 });
+      await writeTraces(server, { otlp: CONTROLS.map(order) });
+      const traceId = newTraceId();
+      await server.send(chat, [{ traceId, spanId: newSpanId(), startMs: Date.now() }]);
+      for (const change of ["update trace_tags set value = 'ARCHIVE_REPO'", 'delete from trace_tags']) {
+        server.maintain(`${change} where key = 'mlflow.trace.spansLocation' and request_id = 'tr-${traceId}'`);
+        const { world } = await begin('mlflow-elsewhere', { experiments: [chat] });
+        const end = await world.eraseToEnd(person('u_nobody'));
+        expect(end.exceptions).toEqual([
+          expect.objectContaining({ kind: 'not-examined', text: expect.stringContaining('unindexed-people') }),
+        ]);
+        await world.close();
+        current = null;
+      }
+    },
+    MOST_MS,
+  );
+
+  test(
     'P1: text of an erased person stays in the database file, Lethe says so, and a vacuum removes it',
     async () => {
       const chat = await experiment();
@@ -212,7 +234,7 @@ describe('people on a real MLflow server', () => {
       expect(server.rows('select count(*) as n from spans where content like ?', `%${marker}%`)).toEqual([{ n: 0 }]);
       expect(rowsOfTraces(server, otlp[0] ?? [])).toEqual([]);
       expect(server.inFile(marker)).toBeGreaterThan(0);
-      server.vacuum();
+      server.maintain('vacuum');
       expect(server.inFile(marker)).toBe(0);
       expect(rowsOfTraces(server, otlp.slice(1).flat())).toEqual(before);
     },

@@ -97,9 +97,9 @@ export class MlflowServer {
     maintain(this.databaseFile, 'analyze');
   }
 
-  /** What an operator does against what stands in free pages. */
-  vacuum(): void {
-    maintain(this.databaseFile, 'vacuum');
+  /** What an operator does to the database file with its own tools, for instance `vacuum`. */
+  maintain(sql: string): void {
+    maintain(this.databaseFile, sql);
   }
 
   /** How often a text stands in the database file itself, whether or not any row holds it. */
