@@ -1,8 +1,9 @@
-import { virtualNow, type ClockSetting } from '../../../src/erasure/clock.ts';
+import { virtualNow } from '../../../src/erasure/clock.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import type { Kind, SeedTrace, Seeded, StoreHarness } from '../../conformance/harness.ts';
 import { Phoenix } from './phoenix.ts';
 import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
+import { withVirtualDate } from './virtual-date.ts';
 
 const IDENTIFIERS: Record<Kind, string[]> = { user_id: ['user.id'], email: ['metadata.email'] };
 const PROJECTS = ['chat', 'agent'] as const;
@@ -80,7 +81,7 @@ export const phoenix: StoreHarness = {
           }),
           { clock: own, fetch: passes, ...(log === undefined ? {} : { log }) },
         ),
-      fetch: passing(clock, habits),
+      fetch: withVirtualDate(passing(habits), clock),
       seed: async (traces) => {
         const written = traces.map((trace) => spansOf(trace, suffix, virtualNow(clock)));
         await server.write(written.flat());
@@ -161,14 +162,14 @@ function spansOf(
   });
 }
 
-export interface Passing {
+interface Passing {
   readonly blind: boolean;
   readonly filterIgnored: boolean;
   readonly dropsDeletes: boolean;
 }
 
-/** The way to the server: its clock is ours, and it has the habits that a case asks for. */
-export function passing(clock: ClockSetting, habits: Passing): typeof fetch {
+/** The way to the server, with the habits that a case asks for. */
+function passing(habits: Passing): typeof fetch {
   return async (input, init) => {
     const url = new URL(typeof input === 'string' ? input : input instanceof URL ? input.href : input.url);
     const body = typeof init?.body === 'string' ? init.body : '';
@@ -188,13 +189,8 @@ export function passing(clock: ClockSetting, habits: Passing): typeof fetch {
       }
     }
     const answer = await fetch(url, { ...init, ...(sent === '' ? {} : { body: sent }) });
-    const headers = new Headers(answer.headers);
-    headers.set('date', new Date(virtualNow(clock)).toUTCString());
-    for (const name of ['content-length', 'content-encoding']) headers.delete(name);
-    const text = await answer.text();
-    if (answer.status === 204) return new Response(null, { status: 204, headers });
-    const shown = habits.blind && answer.ok ? JSON.stringify(blinded(JSON.parse(text) as unknown)) : text;
-    return new Response(shown, { status: answer.status, headers });
+    if (!habits.blind || !answer.ok || answer.status === 204) return answer;
+    return Response.json(blinded(await answer.json()), { status: answer.status });
   };
 }
 

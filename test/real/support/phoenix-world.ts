@@ -2,8 +2,8 @@ import type { ClockSetting } from '../../../src/erasure/clock.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import { World } from '../../support/world.ts';
 import type { Phoenix } from './phoenix.ts';
-import { passing } from './phoenix-harness.ts';
 import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
+import { withVirtualDate } from './virtual-date.ts';
 
 export const PHOENIX_CONNECTION = 'phoenix-prod';
 const IDENTIFIERS = { user_id: ['user.id'], email: ['metadata.email'] };
@@ -34,7 +34,7 @@ export function phoenixWorld(title: string, server: Phoenix, options: PhoenixWor
     speed: options.speed ?? 300,
     config: (base) => (options.aftercare === undefined ? base : { ...base, policy: { aftercare: options.aftercare } }),
     ready: (clock: ClockSetting) => {
-      const inner = passing(clock, { blind: false, filterIgnored: false, dropsDeletes: false });
+      const inner = withVirtualDate(fetch, clock);
       const config = connectionSchema.parse({
         store: 'phoenix',
         baseUrl: server.url,
