@@ -13,6 +13,7 @@ const by = new Map();
 const files = [
   ...readdirSync(tests).filter((file) => file.endsWith('.test.ts') && file !== 'promises.test.ts'),
   ...readdirSync(new URL('conformance/', tests)).map((file) => `conformance/${file}`),
+  ...readdirSync(new URL('real/', tests)).flatMap((file) => (file.endsWith('.test.ts') ? [`real/${file}`] : [])),
 ];
 for (const file of files) {
   const name = file.startsWith('conformance/') ? 'conformance' : file.replace('.test.ts', '');

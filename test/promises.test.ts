@@ -13,6 +13,7 @@ function shown(): ReadonlyMap<number, ReadonlySet<string>> {
     ...readdirSync(HERE).filter((file) => file.endsWith('.test.ts') && file !== 'promises.test.ts'),
     // The cases that every store must pass stand for one.
     ...readdirSync(`${HERE}conformance`).map((file) => `conformance/${file}`),
+    ...readdirSync(`${HERE}real`).flatMap((file) => (file.endsWith('.test.ts') ? [`real/${file}`] : [])),
   ];
   const by = new Map<number, Set<string>>();
   for (const file of files) {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ensureEnvironment, freePorts, startServer } from './real/support/python-server.ts';
+import { ensureEnvironment, freePorts, prepared, startServer } from './real/support/python-server.ts';
 
 describe('servers of other projects in tests', () => {
   test('an environment without Python says what to install, and leaves nothing half done', async () => {
@@ -22,6 +22,45 @@ describe('servers of other projects in tests', () => {
 
   test('packages without a pinned version are refused', async () => {
     await expect(ensureEnvironment({ name: 'thing', packages: ['thing'] })).rejects.toThrow(/pinned/);
+  });
+
+  test('what takes long to make is made once, whoever asks at the same time, and never half', async () => {
+    const cache = await mkdtemp(join(tmpdir(), 'lethe-cache-'));
+    try {
+      const environment = { directory: cache, python: 'none' };
+      const silent = (): void => undefined;
+      let made = 0;
+      const make = async (directory: string): Promise<void> => {
+        made += 1;
+        await writeFile(join(directory, 'data'), 'old');
+      };
+      const failing = async (directory: string): Promise<void> => {
+        await make(directory);
+        throw new Error('no room');
+      };
+      await expect(prepared(environment, 'thing', failing, silent)).rejects.toThrow('no room');
+      expect(readdirSync(join(cache, 'prepared'))).toEqual([]);
+      const both = await Promise.all([1, 2].map(() => prepared(environment, 'thing', make, silent)));
+      const [from = ''] = both;
+      expect(both).toEqual([from, from]);
+      expect(made).toBe(2);
+      // A server begins with a copy: what it does to it stays its own.
+      const script = `
+        require('node:fs').appendFileSync('data', ', new');
+        require('node:http').createServer((_, answer) => answer.end('ok')).listen(Number(process.argv[1]), '127.0.0.1');`;
+      const server = await startServer({
+        name: 'node',
+        ports: 1,
+        from,
+        readyUrl: ([port]) => `http://127.0.0.1:${port}/`,
+        command: ({ ports }) => ({ file: process.execPath, args: ['-e', script, String(ports[0])] }),
+      });
+      expect(readFileSync(join(server.directory, 'data'), 'utf8')).toBe('old, new');
+      expect(readFileSync(join(from, 'data'), 'utf8')).toBe('old');
+      await server.close();
+    } finally {
+      await rm(cache, { recursive: true, force: true });
+    }
   });
 
   test('free ports differ', async () => {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DAY_MS, HOUR_MS, MINUTE_MS } from '../erasure/rhythm.ts';
+import { DAY_MS, HOUR_MS, MINUTE_MS, type Rhythm } from '../erasure/rhythm.ts';
 
 const UNITS_MS: Readonly<Record<string, number>> = { s: 1000, min: MINUTE_MS, h: HOUR_MS, d: DAY_MS };
 
@@ -46,14 +46,26 @@ export const ownServerFields = {
   plainHttp: z.boolean().default(false),
 };
 
+/** P3: least time between a delete on a server of one's own and a read that counts. Real use may only raise it. */
+export const OWN_SERVER_SETTLE_MS = 10 * MINUTE_MS;
+
 /** @see ownServerFields */
 export function checkOwnServer(
-  { baseUrl, plainHttp }: { readonly baseUrl: string; readonly plainHttp: boolean },
+  { baseUrl, plainHttp, settle }: { readonly baseUrl: string; readonly plainHttp: boolean; readonly settle: number },
   context: z.RefinementCtx,
 ): void {
+  if (settle < OWN_SERVER_SETTLE_MS && URL.canParse(baseUrl) && !isLoopback(new URL(baseUrl))) {
+    const message = `must be at least ${OWN_SERVER_SETTLE_MS / MINUTE_MS} min, unless the server is on this machine`;
+    context.addIssue({ code: 'custom', path: ['settle'], message });
+  }
   if (plainHttp || !URL.canParse(baseUrl) || !isReadableOnItsWay(new URL(baseUrl))) return;
   const message = `${HTTPS_ONLY}, or with "plainHttp: true" in a network where nobody else listens`;
   context.addIssue({ code: 'custom', path: ['baseUrl'], message });
+}
+
+/** Of a server that has deleted when it answers: what comes later was still on its way. */
+export function ownServerRhythm({ settle, spread }: { readonly settle: number; readonly spread: number }): Rhythm {
+  return { kind: 'continuous', settleMs: settle, spreadMs: spread };
 }
 
 function urlSchema(fallback?: string) {

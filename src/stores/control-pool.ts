@@ -1,5 +1,6 @@
 import type { Control, PersonValue, Row } from './port.ts';
 import { keyOf, valuesOf } from './rows.ts';
+import { classOf } from './values.ts';
 
 /** Values left out of one search for everybody else. */
 const MOST_OTHERS = 10;
@@ -89,12 +90,4 @@ export class ControlPool {
       [...groups.values()].flatMap((group) => group[turn] ?? []),
     ).flat();
   }
-}
-
-/** Classes of values that a search may treat apart (P6). */
-function classOf({ text, numeric }: PersonValue): string {
-  if (numeric) return 'number';
-  if (/^-?\d+$/.test(text)) return 'digits';
-  if (/["\\]/.test(text)) return 'quoted';
-  return /^[\x20-\x7e]*$/.test(text) ? 'plain' : 'unicode';
 }

@@ -143,7 +143,10 @@ export function guarded(inner: TraceStore, killSwitch: KillSwitch): TraceStore {
       return inner.controls(query);
     },
     copies: async (traces, rows, progress) => {
-      if (traces.length === 0) return { copies: [], outOfReach: [], notExamined: [], reports: [] };
+      if (traces.length === 0) {
+        if (traits.copiesOfNothing !== true) return { copies: [], outOfReach: [], notExamined: [], reports: [] };
+        return inner.copies(traces, rows, progress);
+      }
       ids(
         traces.map(({ traceId }) => traceId),
         'traces',

@@ -50,6 +50,11 @@ export interface Row {
   /** Conversations that it says it belongs to; absent or empty: none. */
   readonly threads?: readonly ThreadValue[];
   readonly marks: CopyMarks;
+  /**
+   * What is left of a trace whose rows are gone, such as its files: it names nobody, and is whoever's the trace was. Default:
+   * a row like any other.
+   */
+  readonly leftover?: true;
 }
 
 /** One identifier of the person as a search takes it. */
@@ -385,6 +390,11 @@ export interface StoreTraits {
   readonly acceptanceProvesNot: string;
   /** What no call of this API can show, for the record. */
   readonly limits: readonly string[];
+  /**
+   * `copies` is asked although nothing was found: what it could not examine may be why. Default: it is not, and no call is
+   * made.
+   */
+  readonly copiesOfNothing?: true;
   readonly copyMap: readonly CopyTrait[];
 }
 

@@ -51,6 +51,13 @@ export function valuesOf({ persons, threads = [] }: Searchable): readonly Person
   return threads.length === 0 ? persons : [...persons, ...threads.map((value) => ({ kind: THREAD_KIND, ...value }))];
 }
 
+/** The opposite of `valuesOf`: values of kind `THREAD_KIND` name conversations, the others people. */
+export function sortedByKind(values: readonly PersonValue[]): Searchable {
+  const threads = values.flatMap(({ kind, ...value }) => (kind === THREAD_KIND ? [value] : []));
+  const persons = values.filter(({ kind }) => kind !== THREAD_KIND);
+  return threads.length === 0 ? { persons } : { persons, threads };
+}
+
 function sameValue(a: PersonValue, b: PersonValue): boolean {
   return a.key === b.key && a.text === b.text && a.numeric === b.numeric;
 }
@@ -126,4 +133,50 @@ export function unique(items: readonly string[]): string[] {
 /** Consecutive parts of at most `size`. */
 export function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {
   for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+/**
+ * Asks for all at once; what is too much for one question is asked in halves.
+ *
+ * @param isTooMuch whether an error says so. Default: a refusal that may be about the question's form.
+ */
+export async function inHalves<T>(
+  items: readonly T[],
+  ask: (some: readonly T[]) => Promise<void>,
+  isTooMuch: (error: unknown) => boolean = isRefusal,
+): Promise<void> {
+  try {
+    await ask(items);
+  } catch (error) {
+    if (!isTooMuch(error) || items.length < 2) throw error;
+    for (const some of chunks(items, Math.ceil(items.length / 2))) await inHalves(some, ask, isTooMuch);
+  }
+}
+
+/** Projects of one call, and the controls that lie in them. */
+export interface ControlledChunk {
+  readonly projectIds: readonly string[];
+  readonly here: readonly Control[];
+}
+
+/**
+ * Projects few enough for one call, each part with controls. One without any gets the project of a control along: an empty
+ * answer must not come from a call that shows nothing.
+ *
+ * @param size most projects of a part, without that guest.
+ */
+export function* controlledChunks(
+  projectIds: readonly string[],
+  controls: readonly Control[],
+  size: number,
+): Generator<ControlledChunk> {
+  const [guest] = controls;
+  for (const some of chunks(projectIds, size)) {
+    const inside = controls.filter(({ projectId }) => some.includes(projectId));
+    if (inside.length > 0 || guest === undefined) yield { projectIds: some, here: inside };
+    else {
+      const here = controls.filter(({ projectId }) => projectId === guest.projectId);
+      yield { projectIds: [...some, guest.projectId], here };
+    }
+  }
 }

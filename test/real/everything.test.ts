@@ -5,9 +5,10 @@ import { World } from '../support/world.ts';
 import { ClockProxy } from './support/clock-proxy.ts';
 import { MlflowServer } from './support/mlflow-server.ts';
 import { filesOfTraces, rowsOfTraces, writeTraces } from './support/mlflow-world.ts';
-import { Phoenix, type SpanToWrite } from './support/phoenix.ts';
+import { Phoenix } from './support/phoenix.ts';
 import { PHOENIX_ACCEPT } from './support/phoenix-harness.ts';
 import { traceOf } from './support/phoenix-world.ts';
+import type { SpanToWrite } from './support/spans.ts';
 
 /** Installing both servers and their first starts. */
 const START_MS = 1_800_000;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { connectionSchema, openStore } from '../../src/stores/registry.ts';
-import { newSpanId, newTraceId, Phoenix } from './support/phoenix.ts';
+import { Phoenix } from './support/phoenix.ts';
+import { newSpanId, newTraceId } from './support/spans.ts';
 
 const START_MS = 900_000;
 const TEST_MS = 120_000;

@@ -6,9 +6,10 @@ import { imbalances } from '../../src/erasure/ledger.ts';
 import type { ConnectionStatus, RequestStatus } from '../../src/erasure/status.ts';
 import { connectionSchema, openStore } from '../../src/stores/registry.ts';
 import type { World } from '../support/world.ts';
-import { newSpanId, newTraceId, Phoenix, type SpanToWrite, type StoredSpan } from './support/phoenix.ts';
+import { Phoenix, type StoredSpan } from './support/phoenix.ts';
 import { PHOENIX_ACCEPT } from './support/phoenix-harness.ts';
 import { PHOENIX_CONNECTION, phoenixWorld, traceOf, type TraceToWrite } from './support/phoenix-world.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './support/spans.ts';
 
 /** Installing the server and its first start. */
 const START_MS = 900_000;
@@ -232,7 +233,7 @@ describe('a real Phoenix', () => {
   );
 
   test(
-    'P22: a session goes when its last trace does and stays with the traces of others, and examples are named as copies',
+    'P22: a session goes when its last trace does, and one that others’ traces keep is told, as examples are',
     async () => {
       const project = 'sessions';
       await write(
@@ -265,8 +266,8 @@ describe('a real Phoenix', () => {
       world = await phoenixWorld('phoenix-sessions', server, { projects: [project], accept: PHOENIX_ACCEPT });
       const end = await world.eraseToEnd(person('u_42'));
       expect(end.status).toBe('verified-with-exceptions');
-      expect(end.exceptions.map(({ kind }) => kind)).toEqual(['manual-copies']);
-      expect(laneOf(end)).toMatchObject({ traces: { verifiedAbsent: 3 }, copies: { manual: 1, erased: 2 } });
+      expect(end.exceptions.map(({ kind }) => kind)).toEqual(['manual-copies', 'shared-threads']);
+      expect(laneOf(end)).toMatchObject({ traces: { verifiedAbsent: 3 }, copies: { manual: 2, erased: 1 } });
       expect(
         server.query(
           'select session_id as id from project_sessions where session_id in (?, ?)',
@@ -277,6 +278,23 @@ describe('a real Phoenix', () => {
       expect(
         server.query("select 1 as kept from dataset_example_revisions where json(input) like '%copied text%'"),
       ).toEqual([{ kept: 1 }]);
+      expect(rowsOf(kept)).toEqual(before);
+    },
+    TEST_MS,
+  );
+
+  test(
+    'P22: the session of a single trace goes with it',
+    async () => {
+      const project = 'one trace';
+      await write({ project, user: 'u_42', session: 'of one trace' });
+      const kept = (await others(project, 'other-1')).flat();
+      const before = rowsOf(kept);
+      world = await phoenixWorld('phoenix-one-trace', server, { projects: [project], accept: PHOENIX_ACCEPT });
+      const end = await world.eraseToEnd(person('u_42'));
+      expect(end).toMatchObject({ status: 'verified', exceptions: [] });
+      expect(laneOf(end)).toMatchObject({ traces: { verifiedAbsent: 1 }, copies: { erased: 1 } });
+      expect(server.query("select 1 from project_sessions where session_id = 'of one trace'")).toEqual([]);
       expect(rowsOf(kept)).toEqual(before);
     },
     TEST_MS,
@@ -324,6 +342,45 @@ describe('a real Phoenix', () => {
       const end = await erasure.result();
       expect(end.status).toBe('verified');
       expect(laneOf(end).round).toBeGreaterThan(1);
+      expect(rowsOf(late)).toEqual([]);
+      expect(rowsOf(kept)).toEqual(before);
+    },
+    TEST_MS,
+  );
+
+  test(
+    'P4: one that was still queued when the last read counted is back after the verdict, and aftercare finds and erases it',
+    async () => {
+      const project = 'long queue';
+      const [mine] = await write({ project, user: 'u_42' });
+      const kept = (await others(project, 'other-1', 'other-2')).flat();
+      const before = rowsOf(kept);
+      const late = traceOf({ project, user: 'u_42', traceId: mine?.[0]?.traceId ?? '', input: 'very late' });
+      world = await phoenixWorld('phoenix-long-queue', server, {
+        projects: [project],
+        accept: PHOENIX_ACCEPT,
+        speed: 20_000,
+        settle: '4 h',
+        aftercare: ['1 day', '2 days'],
+      });
+      await server.hold();
+      await server.send(late);
+      const end = await world.eraseToEnd(person('u_42'));
+      // True of what the server shows, and it says so of what it does not.
+      expect(end.status).toBe('verified');
+      const { limits } = (await world.record(end.requestId)).lanes[PHOENIX_CONNECTION]?.entries[0]?.entry as {
+        limits: readonly string[];
+      };
+      expect(limits.join(' ')).toMatch(/queued.*brings a deleted trace back/);
+      await server.release();
+      await server.written(late);
+      expect(rowsOf(late)).toHaveLength(late.length);
+
+      const watched = await world.until(end.requestId, ({ aftercare }) => aftercare?.state === 'ended');
+      const [look] = watched.aftercare?.looks ?? [];
+      expect(look).toMatchObject({ look: 1, answer: 'resurrected' });
+      const again = await world.client.result(look?.request ?? '');
+      expect(laneOf(again).traces).toMatchObject({ matched: 1, verifiedAbsent: 1 });
       expect(rowsOf(late)).toEqual([]);
       expect(rowsOf(kept)).toEqual(before);
     },

@@ -1,9 +1,9 @@
 import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
 import { StoreError } from '../port.ts';
-import { chunks, unique } from '../rows.ts';
+import { inHalves, chunks, unique } from '../rows.ts';
 import { attachmentsIn } from './attachments.ts';
 import type { BraintrustApi } from './api.ts';
-import { inHalves, MOST_LISTED } from './lookup.ts';
+import { MOST_LISTED } from './lookup.ts';
 import type { Objects, Other } from './objects.ts';
 import { isIn } from './query.ts';
 import type { Field } from './query.ts';

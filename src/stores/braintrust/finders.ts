@@ -1,11 +1,10 @@
-import { chunks, PairIndex, pairsOf, seenIn, Union, unique } from '../rows.ts';
+import { inHalves, chunks, PairIndex, pairsOf, seenIn, Union, unique } from '../rows.ts';
 import type { Found, Pair } from '../rows.ts';
 import type { Control, Finder, FindQuery, LooseRow, Read, Row } from '../port.ts';
 import { TooManyRows } from '../port.ts';
 import { instantOf } from '../values.ts';
 import type { BraintrustApi } from './api.ts';
 import { experimentTraces } from './copies.ts';
-import { inHalves } from './lookup.ts';
 import type { Objects } from './objects.ts';
 import { and, carriesEqual, carriesListed, eq, isIn, or } from './query.ts';
 import type { Expression, Shape } from './query.ts';

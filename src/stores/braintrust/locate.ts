@@ -1,9 +1,9 @@
 import type { Control, Located, LocateQuery, Row } from '../port.ts';
 import { StoreError } from '../port.ts';
-import { chunks, keyOf, seenIn, Union, unique } from '../rows.ts';
+import { inHalves, chunks, keyOf, seenIn, Union, unique } from '../rows.ts';
 import type { BraintrustApi } from './api.ts';
 import { controlledChunks } from './finders.ts';
-import { inHalves, MOST_LISTED } from './lookup.ts';
+import { MOST_LISTED } from './lookup.ts';
 import type { Objects } from './objects.ts';
 import { isIn, or } from './query.ts';
 import type { Expression } from './query.ts';

@@ -1,5 +1,5 @@
 import type { Control, LookupQuery, LookupRoute, Read, Row, TraceRef } from '../port.ts';
-import { chunks, isRefusal, keyOf, seenIn, Union, unique } from '../rows.ts';
+import { inHalves, isRefusal, keyOf, seenIn, Union, unique } from '../rows.ts';
 import type { BraintrustApi } from './api.ts';
 import { isIn, or } from './query.ts';
 import type { Expression } from './query.ts';
@@ -231,14 +231,4 @@ function* partsOf(items: readonly Item[]): Generator<readonly Item[]> {
     part.push(item);
   }
   if (part.length > 0) yield part;
-}
-
-/** Asks for all at once; what a server refuses as too long is asked in halves. */
-export async function inHalves<T>(items: readonly T[], ask: (some: readonly T[]) => Promise<void>): Promise<void> {
-  try {
-    await ask(items);
-  } catch (error) {
-    if (!isRefusal(error) || items.length < 2) throw error;
-    for (const some of chunks(items, Math.ceil(items.length / 2))) await inHalves(some, ask);
-  }
 }

@@ -1,3 +1,5 @@
+import { CANONICAL_INTEGER } from '../values.ts';
+
 /**
  * Queries as the parsed object that the vendor's own SDKs send. Values are JSON literals of their own, so that no
  * identifier can end its literal and widen the search; the vendor's two text languages are never used.
@@ -18,9 +20,6 @@ export interface Field {
   readonly alias: string;
   readonly path: Path;
 }
-
-/** Integers whose decimal spelling is their only one: no sign for zero, no leading zero. */
-const CANONICAL_INTEGER = /^(0|-?[1-9]\d*)$/;
 
 /** ECMAScript's "JSON.parse source text access": in Node since 21, not yet in TypeScript's lib. */
 const { rawJSON } = JSON as unknown as { readonly rawJSON: (text: string) => unknown };

@@ -1,11 +1,10 @@
+import { CANONICAL_INTEGER } from '../values.ts';
+
 /**
  * Expressions of the vendor's filter language (docs, "trace query syntax"): `eq`, `in`, `and`, `or` only, because those
  * are the documented comparators and combiners for runs. Values are always JSON literals, as the official SDK writes
  * them, so that no identifier can end its literal and widen the search.
  */
-
-/** Integers whose decimal spelling is their only one: no sign for zero, no leading zero. */
-const CANONICAL_INTEGER = /^(0|-?[1-9]\d*)$/;
 
 function literal(text: string): string {
   return JSON.stringify(text);

@@ -2,7 +2,6 @@ import { z } from 'zod';
 import type { CheckItem, Project } from '../port.ts';
 import { StoreError } from '../port.ts';
 import type { MlflowApi } from './api.ts';
-import type { MlflowConnection } from './config.ts';
 import type { Experiments } from './experiments.ts';
 import { proxiedPath } from './experiments.ts';
 import type { Shape } from './schemas.ts';
@@ -11,7 +10,6 @@ import { MOST_EXPERIMENTS } from './traces.ts';
 
 export interface CheckParts {
   readonly api: MlflowApi;
-  readonly config: MlflowConnection;
   readonly experiments: Experiments;
   readonly shape: Shape;
   readonly traces: Traces;
@@ -23,7 +21,7 @@ const SKEW_MS = 60_000;
 const serverInfoSchema = z.object({ store_type: z.string(), trace_archival_enabled: z.boolean().nullish() });
 
 /** What `lethe doctor` says about a connection. Store errors become lines; nothing is written. */
-export async function check({ api, config, experiments, shape, traces }: CheckParts): Promise<readonly CheckItem[]> {
+export async function check({ api, experiments, shape, traces }: CheckParts): Promise<readonly CheckItem[]> {
   const items: CheckItem[] = [];
   const progress = (): void => undefined;
   const tally = api.tally(progress);
@@ -56,8 +54,8 @@ export async function check({ api, config, experiments, shape, traces }: CheckPa
     projects = await experiments.inScope(progress);
     const deleted = projects.filter(({ type }) => type !== 'EXPERIMENT').length;
     const text = `${projects.length} visible, ${deleted} of them deleted, which keep their traces`;
-    return config.experiments === undefined
-      ? { level: 'ok', text: `${text}; the server hides without a word those that the account may not read` }
+    return (await experiments.mayBeHidden(tally))
+      ? { level: 'warning', text: `${text}; the account is no administrator: others may be hidden from it` }
       : { level: 'ok', text };
   });
   if (listed) {
@@ -74,7 +72,7 @@ export async function check({ api, config, experiments, shape, traces }: CheckPa
       const experimentIds = projects.slice(0, MOST_EXPERIMENTS).map(({ id }) => id);
       const { infos } = await traces.search(tally, { experimentIds, filter: null, pageSize: 100, mostPages: 1 });
       if (infos.length === 0) return { level: 'warning', text: 'no trace to judge the configured keys by' };
-      const bare = infos.filter((info) => shape.ofInfo(info).length === 0).length;
+      const bare = infos.filter((info) => shape.rowOf(info).persons.length === 0).length;
       const text = `${bare} of ${infos.length} traces carry none of the configured metadata keys and tags; span attributes are not counted`;
       return { level: bare === 0 ? 'ok' : 'warning', text };
     });

@@ -1,6 +1,5 @@
 import { z } from 'zod';
 import { MINUTE_MS } from '../../erasure/rhythm.ts';
-import type { Rhythm } from '../../erasure/rhythm.ts';
 import {
   acceptSchema,
   apiKeySchema,
@@ -8,13 +7,11 @@ import {
   dailyCallsSchema,
   durationSchema,
   identifiersSchema,
-  isLoopback,
+  OWN_SERVER_SETTLE_MS,
   ownServerFields,
+  threadsSchema,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
-
-/** P3: from a delete, and between two counted reads. Clients upload spans in the background. Real use may only raise it. */
-const SETTLE_FLOOR_MS = 10 * MINUTE_MS;
 
 /** Accepting one of these is about what a server can show, not about data that was seen and left (P1). */
 const ACCEPTABLE: readonly string[] = [...COPY_KINDS, 'single-path', 'out-of-reach'];
@@ -64,10 +61,12 @@ export const mlflowConnectionSchema = z
       .optional(),
     /** For each kind of identifier the trace metadata, trace tags and span attributes that carry it. */
     identifiers: identifiersSchema(keySchema),
+    /** Keys that carry the conversation; none switches following conversations off. Default: the server's own. */
+    threads: threadsSchema(keySchema, ['metadata.mlflow.trace.session']),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('MLflow', ACCEPTABLE),
     /** From a delete, and between two counted reads. At least 10 min, shorter only against a server on this machine. */
-    settle: durationSchema.default(SETTLE_FLOOR_MS),
+    settle: durationSchema.default(OWN_SERVER_SETTLE_MS),
     /** Width over which people are spread, so that they do not all read at once. */
     spread: durationSchema.default(10 * MINUTE_MS),
     /** Calls that Lethe may make a minute; the open-source server has no limit of its own. */
@@ -84,26 +83,19 @@ export const mlflowConnectionSchema = z
     /** Copies to look for. One that is left out counts as not examined. */
     copies: z.array(z.enum(OPTIONAL_COPIES)).default([...OPTIONAL_COPIES]),
   })
-  .superRefine(({ settle, baseUrl, plainHttp, apiKey, username, password }, context) => {
-    checkOwnServer({ baseUrl, plainHttp }, context);
+  .superRefine((connection, context) => {
+    checkOwnServer(connection, context);
+    const { apiKey, username, password } = connection;
     if ((username === undefined) !== (password === undefined)) {
       context.addIssue({ code: 'custom', path: ['password'], message: 'username and password come together' });
     }
     if (username !== undefined && apiKey !== undefined) {
       context.addIssue({ code: 'custom', path: ['apiKey'], message: 'give either apiKey, or username and password' });
     }
-    if (settle >= SETTLE_FLOOR_MS || !URL.canParse(baseUrl) || isLoopback(new URL(baseUrl))) return;
-    const message = `must be at least ${SETTLE_FLOOR_MS / MINUTE_MS} min, unless the server is on this machine`;
-    context.addIssue({ code: 'custom', path: ['settle'], message });
   });
 
 /** An MLflow connection with its defaults filled. */
 export type MlflowConnection = z.output<typeof mlflowConnectionSchema>;
-
-/** Deletes are carried out before they are answered; what settles are uploads under way. */
-export function rhythmOf({ settle, spread }: MlflowConnection): Rhythm {
-  return { kind: 'continuous', settleMs: settle, spreadMs: spread };
-}
 
 /** A key of the config without the word that says where it stands. */
 function nameOf(key: string): string {

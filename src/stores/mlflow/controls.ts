@@ -1,8 +1,8 @@
 import { ControlPool } from '../control-pool.ts';
 import type { Control, ControlQuery, ControlsFound } from '../port.ts';
-import { chunks, keyOf, unique } from '../rows.ts';
+import { chunks, keyOf, sortedByKind, unique, valuesOf } from '../rows.ts';
 import type { Tally } from '../api.ts';
-import { attributeOf, has, hasAttribute, placeOf } from './filter.ts';
+import { attributeOf, has, hasAttribute, placeOf, SEARCHED_SPANS, SPANS_LOCATION } from './filter.ts';
 import type { FinderParts } from './finders.ts';
 import { isOfTrace } from './lookup.ts';
 import type { Info } from './schemas.ts';
@@ -18,8 +18,9 @@ const MOST_TRIES = 4;
 /** Controls remembered as such. */
 const MOST_REMEMBERED = 1000;
 
-export interface ControlParts extends Omit<FinderParts, 'inSpans'> {
+export interface ControlParts extends Omit<FinderParts, 'inSpans' | 'withSpans'> {
   readonly inSpans: Set<string>;
+  readonly withSpans: Set<string>;
 }
 
 /**
@@ -52,13 +53,17 @@ export async function findControls(
     if (inSpans) pool.add((await traces.wholes(tally, infos)).flatMap(({ rows }) => rows));
     else {
       const rows = infos.map((info) => shape.rowOf(info));
-      if (!rows.every(({ persons }) => persons.some((one) => one.key === key))) {
+      if (!rows.every((row) => valuesOf(row).some((one) => one.key === key))) {
         const advice = 'traces came back without the key asked for: the server ignored the filter';
         throw api.broken(tally, 'POST /api/3.0/mlflow/traces/search', advice);
       }
       // No search finds a value by what is left of it.
       pool.add(
-        rows.map((row) => (exclude(row) ? row : { ...row, persons: row.persons.filter(({ text }) => !isCut(text)) })),
+        rows.map((row) =>
+          exclude(row)
+            ? row
+            : { ...row, threads: [], ...sortedByKind(valuesOf(row).filter(({ text }) => !isCut(text))) },
+        ),
       );
     }
     return complete;
@@ -113,7 +118,7 @@ async function holdersAmong(
  * them carry their value in a span too.
  */
 async function sparing(
-  { inSpans, traces }: ControlParts,
+  { inSpans, withSpans, traces }: ControlParts,
   tally: Tally,
   facts: {
     readonly pool: ControlPool;
@@ -136,15 +141,20 @@ async function sparing(
     );
     for (const { info, rows, told } of wholes) {
       pool.add(rows.filter(exclude));
+      const searchable =
+        info.tags[SPANS_LOCATION] === SEARCHED_SPANS && rows.some(({ runId }) => runId !== info.trace_id);
       for (const control of offered.filter(({ traceId }) => traceId === info.trace_id)) {
         const { key, text } = control.value;
         const tells = told.some((value) => value.key === key && value.text === text && !value.numeric);
         if (isOfTrace(control) && attributeOf(key) !== null && tells) inSpans.add(keyOf(control));
+        if (isOfTrace(control) && searchable) withSpans.add(keyOf(control));
       }
     }
-    for (const oldest of inSpans) {
-      if (inSpans.size <= MOST_REMEMBERED) break;
-      inSpans.delete(oldest);
+    for (const known of [inSpans, withSpans]) {
+      for (const oldest of known) {
+        if (known.size <= MOST_REMEMBERED) break;
+        known.delete(oldest);
+      }
     }
   }
 }

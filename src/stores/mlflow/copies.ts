@@ -3,16 +3,17 @@ import { parseJson } from '../http.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import { StoreError } from '../port.ts';
 import type { CopiesFound, Copy, Progress, ReadReport, Row, TraceKey } from '../port.ts';
-import { chunks, unique } from '../rows.ts';
+import { unique } from '../rows.ts';
 import type { MlflowApi } from './api.ts';
 import type { Experiments } from './experiments.ts';
 import { datasetsSchema, deletedRecordsSchema, recordListSchema, recordsSchema } from './schemas.ts';
 import type { Traces } from './traces.ts';
-import { MOST_EXPERIMENTS } from './traces.ts';
 
 const SEARCH = '/api/3.0/mlflow/datasets/search';
 const RECORDS_TEMPLATE = '/api/3.0/mlflow/datasets/{dataset}/records';
 const KIND = 'dataset-records';
+const PEOPLE = 'unindexed-people';
+const HIDDEN = 'hidden-experiments';
 const PAGE = 1000;
 /** The same for datasets; a page of them is not documented to be larger. */
 const PAGE_OF_DATASETS = 100;
@@ -26,11 +27,21 @@ export interface CopyParts {
   readonly killSwitch: KillSwitch;
   /** Whether records of datasets are looked for. */
   readonly records: boolean;
+  /** Whether people are looked for in spans. */
+  readonly people: boolean;
+  /** Records that the latest reads showed as merged: what a plan knows of them may be older. */
+  readonly merged: Set<string>;
 }
 
 interface Record {
+  /** Of its dataset and itself. */
   readonly id: string;
   readonly traceId: string | null;
+  /**
+   * It was written to after it was made. A record with the same inputs is merged into the one that is there, which keeps
+   * the trace that it was first made from: its outputs and expectations may be those of somebody else's trace.
+   */
+  readonly merged: boolean;
 }
 
 /** Looks for what the traces were made into, and for files that this server does not reach. */
@@ -40,19 +51,37 @@ export async function findCopies(
   _rows: readonly Row[],
   progress: Progress,
 ): Promise<CopiesFound> {
-  if (traces.length === 0) return { copies: [], outOfReach: [], notExamined: [], reports: [] };
   const { api, traces: reads } = parts;
   const tally = api.tally(progress);
-  const infos = await reads.infos(tally, unique(traces.map(({ traceId }) => traceId)));
-  const elsewhere = [...infos.values()].filter((info) => reads.hasFilesElsewhere(info)).map(({ trace_id: id }) => id);
-  const copies: Copy[] = [];
   const notExamined: { kind: string; why: string }[] = [];
+  if (parts.people && (await reads.areElsewhere(tally))) {
+    notExamined.push({
+      kind: PEOPLE,
+      why: 'the spans of some traces are archived, or kept as files: no search reaches them',
+    });
+  }
+  if (await parts.experiments.mayBeHidden(tally)) {
+    notExamined.push({ kind: HIDDEN, why: 'the account is no administrator, and the config names no experiments' });
+  }
+  if (traces.length === 0) {
+    return {
+      copies: [],
+      outOfReach: [],
+      notExamined,
+      reports: tally.calls === 0 ? [] : [tally.report('copies', null)],
+    };
+  }
+  const infos = await reads.infos(tally, unique(traces.map(({ traceId }) => traceId)));
+  const elsewhere: string[] = [];
+  for (const info of infos.values()) if (await reads.hasFilesElsewhere(tally, info)) elsewhere.push(info.trace_id);
+  const copies: Copy[] = [];
   if (parts.records) {
     try {
       const asked = new Set(traces.map(({ traceId }) => traceId));
       for (const dataset of await datasets(parts, tally)) {
-        for (const { id, traceId } of await recordsOf(parts, tally, dataset)) {
-          if (traceId !== null && asked.has(traceId)) copies.push({ kind: KIND, id: `${dataset}/${id}`, traceId });
+        for (const { id, traceId, merged } of await recordsOf(parts, tally, dataset)) {
+          if (traceId === null || !asked.has(traceId)) continue;
+          copies.push({ kind: KIND, id, traceId, ...(merged ? { others: true as const } : {}) });
         }
       }
     } catch (error) {
@@ -85,7 +114,7 @@ export async function lookAgain(
     // A dataset that is not listed any more has gone with its records.
     if (!listed.has(dataset)) continue;
     try {
-      for (const { id } of await recordsOf(parts, tally, dataset)) there.add(`${dataset}/${id}`);
+      for (const { id } of await recordsOf(parts, tally, dataset)) there.add(id);
     } catch (error) {
       if (unavailable(error) === null) throw error;
       unread.add(dataset);
@@ -101,7 +130,7 @@ export async function lookAgain(
  * @throws StoreError `rejected` with the kill switch tripped when more was deleted than was sent.
  */
 export async function eraseCopies(
-  { api, killSwitch }: CopyParts,
+  { api, killSwitch, merged }: CopyParts,
   copies: readonly Copy[],
   lastWord: () => Promise<void>,
   progress: Progress,
@@ -109,7 +138,7 @@ export async function eraseCopies(
   const tally = api.tally(progress);
   for (const { id } of copies.filter(({ kind }) => kind === KIND)) {
     const [dataset, record] = [datasetOf(id), id.slice(id.indexOf('/') + 1)];
-    if (!DATASET_ID.test(dataset) || !RECORD_ID.test(record)) continue;
+    if (!DATASET_ID.test(dataset) || !RECORD_ID.test(record) || merged.has(id)) continue;
     const { data, answer } = await api.answer(
       tally,
       {
@@ -134,34 +163,30 @@ export async function eraseCopies(
   return { reports: tally.calls === 0 ? [] : [tally.report('copies', null)] };
 }
 
-/** Ids of the datasets of every visible experiment: a record may have come from a trace of another one. */
-async function datasets({ api, experiments }: CopyParts, tally: Tally): Promise<readonly string[]> {
-  const ids = new Set<string>();
-  for (const some of chunks(await experiments.everyId(tally), MOST_EXPERIMENTS)) {
-    const found = await api.pages(
-      tally,
-      `POST ${SEARCH}`,
-      async (cursor) => {
-        const body = {
-          experiment_ids: some,
-          max_results: PAGE_OF_DATASETS,
-          ...(cursor === null ? {} : { page_token: cursor }),
-        };
-        const call = { method: 'POST', path: SEARCH, body, shape: 'any' } as const;
-        const { datasets: rows, next_page_token: next } = await api.call(tally, call, datasetsSchema);
-        return { rows: rows ?? [], next: next === undefined || next === null || next === '' ? null : next };
-      },
-      ({ dataset_id: id }) => id,
-    );
-    for (const { dataset_id: id } of found) ids.add(id);
-  }
-  return [...ids];
+/**
+ * Ids of all datasets. A record may have come from a trace of any experiment, and a dataset need not belong to one: its
+ * link to it can be removed.
+ */
+async function datasets({ api }: CopyParts, tally: Tally): Promise<readonly string[]> {
+  const found = await api.pages(
+    tally,
+    `POST ${SEARCH}`,
+    async (cursor) => {
+      const body = { max_results: PAGE_OF_DATASETS, ...(cursor === null ? {} : { page_token: cursor }) };
+      const call = { method: 'POST', path: SEARCH, body, shape: 'any' } as const;
+      const { datasets: rows, next_page_token: next } = await api.call(tally, call, datasetsSchema);
+      return { rows: rows ?? [], next: next === undefined || next === null || next === '' ? null : next };
+    },
+    ({ dataset_id: id }) => id,
+    true,
+  );
+  return found.map(({ dataset_id: id }) => id);
 }
 
 /** Every record of a dataset: its id, and the trace that it was made from. What it holds is dropped where it arrives. */
-async function recordsOf({ api }: CopyParts, tally: Tally, dataset: string): Promise<readonly Record[]> {
+async function recordsOf({ api, merged }: CopyParts, tally: Tally, dataset: string): Promise<readonly Record[]> {
   const route = `GET ${RECORDS_TEMPLATE}`;
-  return api.pages(
+  const records = await api.pages(
     tally,
     route,
     async (cursor) => {
@@ -176,13 +201,19 @@ async function recordsOf({ api }: CopyParts, tally: Tally, dataset: string): Pro
       if (!list.success)
         throw api.broken(tally, route, 'the records of a dataset are not the list that they should be');
       const rows = list.data.map((one): Record => ({
-        id: one.dataset_record_id,
+        id: `${dataset}/${one.dataset_record_id}`,
+        merged: one.created_time !== one.last_update_time,
         traceId: one.source?.source_data?.trace_id ?? one.source_id ?? null,
       }));
       return { rows, next: next === undefined || next === null || next === '' ? null : next };
     },
     ({ id }) => id,
+    true,
   );
+  for (const { id, merged: isMerged } of records) {
+    if (isMerged) merged.add(id);
+  }
+  return records;
 }
 
 function jsonOf(text: string): unknown {

@@ -3,11 +3,12 @@ import type { Progress, Project } from '../port.ts';
 import { StoreError } from '../port.ts';
 import type { MlflowApi } from './api.ts';
 import type { MlflowConnection } from './config.ts';
-import { experimentsSchema } from './schemas.ts';
+import { currentUserSchema, experimentsSchema } from './schemas.ts';
 
 const PATH = '/api/2.0/mlflow/experiments/search';
 const ROUTE = `POST ${PATH}`;
 const PAGE = 1000;
+const USER = '/api/2.0/mlflow/users/current';
 
 interface Experiment {
   readonly id: string;
@@ -45,6 +46,26 @@ export class Experiments {
       .map(({ id, name, deleted }) => ({ id, name, type: deleted ? 'DELETED EXPERIMENT' : 'EXPERIMENT' }));
   }
 
+  /** Whether the account may be kept from experiments of the scope without being told. */
+  async mayBeHidden(tally: Tally): Promise<boolean> {
+    if (this.#scope !== null) return false;
+    try {
+      const call = { method: 'GET', path: USER, shape: 'any' } as const;
+      const { user } = await this.#api.call(tally, call, currentUserSchema);
+      return !user.is_admin;
+    } catch (error) {
+      // A server without authentication of its own has no users.
+      if (error instanceof StoreError && error.reason === 'gone') return false;
+      throw error;
+    }
+  }
+
+  /** Ids of those in scope, as last read. */
+  async idsInScope(tally: Tally): Promise<readonly string[]> {
+    const all = this.#latest.size > 0 ? this.#latest : await this.list(tally);
+    return [...all.keys()].filter((id) => this.#scope?.has(id) ?? true);
+  }
+
   /** Ids of every visible one, in scope or not, read anew. */
   async everyId(tally: Tally): Promise<readonly string[]> {
     return [...(await this.list(tally)).keys()];
@@ -70,6 +91,7 @@ export class Experiments {
         return { rows: answer.experiments, next: next === '' ? null : next };
       },
       (one) => one.experiment_id,
+      true,
     );
     if (read.length === 0) {
       throw this.#api.broken(tally, ROUTE, 'the server lists no experiment: the account may not read any of them');

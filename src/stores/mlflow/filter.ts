@@ -4,6 +4,10 @@
  * becomes a wildcard, and what a wildcard lets in too much is sorted out by exact comparison.
  */
 
+/** Tag that tells where the spans of a trace are kept, and its value for those that searches see. */
+export const SPANS_LOCATION = 'mlflow.trace.spansLocation';
+export const SEARCHED_SPANS = 'TRACKING_STORE';
+
 /** Where a key of the config stands. */
 export type Place = 'metadata' | 'tags' | 'attributes';
 
@@ -49,19 +53,42 @@ const LETTER = /^[A-Za-z0-9]$/;
 const BEYOND_ASCII = /[^\u0000-\u007f]/;
 
 /**
- * Traces with any of the values under a metadata key or tag, by regular expression: one question for many values. Any
- * character but `A` stands for what is no letter or digit; databases that match bytes see up to four for one beyond ASCII.
+ * Traces with any of the values under a metadata key or tag, by regular expression: one question for many values. What is
+ * no letter or digit of ASCII is one wildcard for all that stand together, which matches no letter or digit: expressions
+ * that can divide a value in many ways take for ever on those that nearly match.
  */
 export function oneOf(key: KeyPlace, values: readonly string[]): Question {
   const pattern = `^(${values.map(expressionOf).join('|')})$`;
   const expression = new RegExp(pattern, 'u');
-  return { filter: `${column(key)} RLIKE '${pattern}'`, finds: (text) => expression.test(text) };
+  const matches = (text: string): boolean =>
+    expression.test(text) || (BEYOND_ASCII.test(text) && expression.test(Buffer.from(text, 'utf8').toString('latin1')));
+  // The end of an expression is also before a last line end, in Python and Perl.
+  const finds = (text: string): boolean => matches(text) || (text.endsWith('\n') && matches(text.slice(0, -1)));
+  return { filter: `${column(key)} RLIKE '${pattern}'`, finds };
 }
 
+/** Largest count in an expression that PostgreSQL takes. */
+const MOST_TIMES = 255;
+/** Databases that match bytes see so many at most for one character beyond ASCII. */
+const MOST_BYTES = 4;
+/** Taken for `s` and `k` where case is ignored, and so never matched by a wildcard without letters. */
+const FOLDED = /[\u017f\u212a]/;
+
 function expressionOf(value: string): string {
-  return Array.from(value)
-    .map((one) => (LETTER.test(one) ? one : BEYOND_ASCII.test(one) ? '[^A]{1,4}' : '[^A]'))
+  const parts = value.match(/[A-Za-z0-9]+|[\u017f\u212a]|[^A-Za-z0-9\u017f\u212a]+/gu) ?? [];
+  return parts
+    .map((part) => (LETTER.test(part.charAt(0)) ? part : FOLDED.test(part) ? '[^A]{1,4}' : wildcards(Array.from(part))))
     .join('');
+}
+
+/** For characters that stand together: at least so many, and as many as their bytes at most. */
+function wildcards(characters: readonly string[]): string {
+  const one = '[^0-9A-Za-z]';
+  const least = characters.length;
+  const most = characters.reduce((sum, character) => sum + (BEYOND_ASCII.test(character) ? MOST_BYTES : 1), 0);
+  if (most > MOST_TIMES) return `${one}+`;
+  if (most === least) return least === 1 ? one : `${one}{${least}}`;
+  return `${one}{${least},${most}}`;
 }
 
 /** Traces with a value under a metadata key or tag, by LIKE: `_` for punctuation, one character each. */
@@ -113,6 +140,15 @@ export function among(filter: string | null, traceIds: readonly string[]): strin
   const list = `trace.request_id IN (${traceIds.map((id) => `'${id}'`).join(', ')})`;
   return filter === null ? list : `${filter} AND ${list}`;
 }
+
+/** Traces whose spans the server does not keep where it searches, and those that don't say where theirs are. */
+export const SPANS_ELSEWHERE: readonly string[] = [
+  `tag.\`${SPANS_LOCATION}\` != '${SEARCHED_SPANS}'`,
+  `tag.\`${SPANS_LOCATION}\` IS NULL`,
+];
+
+/** Attribute that the server itself gives to every span. */
+export const OF_EVERY_SPAN = 'mlflow.traceRequestId';
 
 /** Traces whose spans the server keeps itself. */
 export const HAS_SPANS = "span.content LIKE '%'";

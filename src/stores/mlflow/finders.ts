@@ -1,18 +1,30 @@
 import type { Tally } from '../api.ts';
 import type { Control, Finder, FindQuery, PersonValue, Read, Row } from '../port.ts';
-import type { Pair } from '../rows.ts';
-import { chunks, keyOf, pairsOf, PairIndex, seenIn, unique } from '../rows.ts';
+import { THREAD_KIND } from '../port.ts';
+import type { ControlledChunk, Pair } from '../rows.ts';
+import {
+  chunks,
+  controlledChunks,
+  keyOf,
+  pairsOf,
+  PairIndex,
+  seenIn,
+  sortedByKind,
+  unique,
+  valuesOf,
+} from '../rows.ts';
 import type { MlflowApi } from './api.ts';
 import type { MlflowConnection } from './config.ts';
 import type { Experiments } from './experiments.ts';
 import type { Question } from './filter.ts';
-import { among, attributeLike, attributeOf, like, oneOf, placeOf } from './filter.ts';
+import { among, attributeLike, attributeOf, hasAttribute, like, OF_EVERY_SPAN, oneOf, placeOf } from './filter.ts';
 import { isOfTrace } from './lookup.ts';
 import type { Info, Shape } from './schemas.ts';
-import { distinct, experimentOf, isCut } from './schemas.ts';
+import { distinct, experimentOf, isCut, row as rowOf } from './schemas.ts';
 import type { Traces } from './traces.ts';
 import { MOST_EXPERIMENTS, SEARCH_ROUTE } from './traces.ts';
 import { CUT_LENGTH } from './traits.ts';
+import { CANONICAL_INTEGER } from '../values.ts';
 
 export interface FinderParts {
   readonly api: MlflowApi;
@@ -22,12 +34,12 @@ export interface FinderParts {
   readonly traces: Traces;
   /** Controls whose spans are known to carry their value: a search of the spans must see them. */
   readonly inSpans: ReadonlySet<string>;
+  /** Controls whose spans are known to stand where searches see them, whatever they carry. */
+  readonly withSpans: ReadonlySet<string>;
 }
 
 /** Values in one regular expression. */
 const MOST_VALUES = 100;
-/** Integers whose decimal spelling is their only one. */
-const CANONICAL_INTEGER = /^(0|-?[1-9]\d*)$/;
 
 /**
  * The two searches by person (P5). They use one endpoint, as the server has no other, and differ in what they search and
@@ -44,7 +56,8 @@ export function findersOf(parts: FinderParts): readonly Finder[] {
     },
     {
       name: 'metadata and spans by LIKE',
-      searches: (key) => parts.config.spanSearch || placeOf(key).place !== 'attributes',
+      // By other keys it would search what the first one does.
+      searches: (key) => parts.config.spanSearch && attributeOf(key) !== null,
       find: (query) => new Find(parts, query).byLike(),
     },
   ];
@@ -67,10 +80,16 @@ class Find {
     this.#pairs = pairsOf(query.terms);
   }
 
+  #places(): Iterable<ControlledChunk> {
+    const { projects, controls } = this.#query;
+    const ids = projects.map(({ id }) => id);
+    return controlledChunks(ids, controls, MOST_EXPERIMENTS - 1);
+  }
+
   async byExpression(): Promise<Read> {
     const { controls } = this.#query;
     const isSearched = ({ value }: Control): boolean => placeOf(value.key).place !== 'attributes';
-    for (const { ids, here } of this.#places()) {
+    for (const { projectIds: ids, here } of this.#places()) {
       for (const key of unique([...this.#pairs.map((pair) => pair.key)])) {
         if (placeOf(key).place === 'attributes') continue;
         const mine = here.filter((control) => control.value.key === key);
@@ -100,7 +119,7 @@ class Find {
 
   async byLike(): Promise<Read> {
     const { controls } = this.#query;
-    for (const { ids } of this.#places()) {
+    for (const { projectIds: ids } of this.#places()) {
       for (const { key, text } of this.#pairs) {
         const place = placeOf(key);
         for (const spelling of place.place === 'attributes' ? [] : withCut(text)) {
@@ -109,13 +128,14 @@ class Find {
           this.#assertFound(infos, key, question);
           this.#take(infos);
         }
-        const attribute = this.#parts.config.spanSearch ? attributeOf(key) : null;
+        const attribute = attributeOf(key);
         for (const question of attribute === null ? [] : questionsOf(attribute, text)) {
           await this.#takeBySpans(await this.#ask(ids, question.filter), key, question);
         }
       }
     }
     for (const some of groups(controls)) await this.#askForControls(some);
+    await this.#askForSpans();
     return this.#read();
   }
 
@@ -136,26 +156,38 @@ class Find {
       const rows = infos.map((info) => this.#parts.shape.rowOf(info));
       this.#miss(controls, seenIn(rows, controls));
     }
-    const attribute = this.#parts.config.spanSearch ? attributeOf(key) : null;
+    const attribute = attributeOf(key);
     const inSpans = controls.filter((control) => !isOfTrace(control) || this.#parts.inSpans.has(keyOf(control)));
     if (attribute !== null && inSpans.length > 0) await ask(attributeLike(attribute, text, numeric), inSpans);
   }
 
+  /** Controls that only their trace names, as the Python client writes them: the search of spans sees them by what all have. */
+  async #askForSpans(): Promise<void> {
+    const { inSpans, withSpans } = this.#parts;
+    if (!this.#pairs.some(({ key }) => attributeOf(key) !== null)) return;
+    const bare = this.#query.controls.filter(
+      (control) => isOfTrace(control) && !inSpans.has(keyOf(control)) && withSpans.has(keyOf(control)),
+    );
+    if (bare.length === 0) return;
+    const ids = unique(bare.map(({ projectId }) => projectId));
+    const traceIds = unique(bare.map(({ traceId }) => traceId));
+    this.#miss(bare, shownOf(await this.#ask(ids, among(hasAttribute(OF_EVERY_SPAN), traceIds)), bare));
+  }
+
   async #ask(experimentIds: readonly string[], filter: string): Promise<readonly Info[]> {
     const { config, traces } = this.#parts;
-    const { infos } = await traces.search(this.#tally, { experimentIds, filter, pageSize: config.pageSize });
+    const { mostRows: most } = this.#query;
+    const options = { experimentIds, filter, pageSize: config.pageSize };
+    const { infos } = await traces.search(this.#tally, { ...options, ...(most === undefined ? {} : { most }) });
     this.#answers += infos.length;
     return infos;
   }
 
   /** Rows of those that resemble what was asked for; what wildcards let in besides is somebody else's. */
   #take(infos: readonly Info[]): void {
-    const index = new PairIndex([this.#pairs]);
     for (const info of infos) {
-      const row = this.#parts.shape.rowOf(info);
-      const persons = [...row.persons, ...this.#cutOf(row.persons)];
-      if (index.of({ persons }).length > 0)
-        this.#add({ ...row, persons: persons.filter((one) => index.of({ persons: [one] }).length > 0) });
+      const values = this.#parts.shape.ofInfo(info);
+      this.#addAsked(info, [...values, ...this.#cutOf(values)]);
     }
   }
 
@@ -170,21 +202,31 @@ class Find {
       infos.filter((info) => !told.includes(info)),
     );
     for (const { info, rows } of whole) {
-      const persons = distinct(rows.flatMap((row) => row.persons));
-      const values = persons.filter((one) => one.key === key);
+      const values = distinct(rows.flatMap(valuesOf));
       // A value inside a list or an object passes the search in another form.
-      if (!values.some((one) => one.nested === true || question.finds(one.text))) throw this.#ignored();
-      if (index.of({ persons }).length > 0) {
-        this.#add({ ...shape.rowOf(info), persons: persons.filter((one) => index.of({ persons: [one] }).length > 0) });
-      }
+      const carries = values.some((one) => one.key === key && (one.nested === true || question.finds(one.text)));
+      if (!carries) throw this.#ignored();
+      this.#addAsked(info, values);
     }
+  }
+
+  /**
+   * The trace's row with those of the values that resemble what was asked for; none when no value does. Whose a trace of a
+   * conversation is, is told along.
+   */
+  #addAsked(info: Info, values: readonly PersonValue[]): void {
+    const index = new PairIndex([this.#pairs]);
+    const asked = values.filter((one) => index.of({ persons: [one] }).length > 0);
+    if (asked.length === 0) return;
+    const isOfThreads = asked.some(({ kind }) => kind === THREAD_KIND);
+    this.#add(rowOf(info, info.trace_id, isOfThreads ? [...asked, ...values.filter(isPerson)] : asked));
   }
 
   #add(row: Row): void {
     const before = this.#rows.get(keyOf(row));
     this.#rows.set(
       keyOf(row),
-      before === undefined ? row : { ...row, persons: distinct([...before.persons, ...row.persons]) },
+      before === undefined ? row : { ...row, ...sortedByKind(distinct([...valuesOf(before), ...valuesOf(row)])) },
     );
   }
 
@@ -230,26 +272,13 @@ class Find {
     };
   }
 
-  #isAsked({ persons }: Row): boolean {
-    return this.#pairs.some(({ key, text }) => persons.some((one) => one.key === key && one.text === text));
+  #isAsked(row: Row): boolean {
+    return this.#pairs.some(({ key, text }) => valuesOf(row).some((one) => one.key === key && one.text === text));
   }
+}
 
-  /** Experiments few enough for one search, each part with controls: a part without gets an experiment that has some. */
-  *#places(): Generator<{ readonly ids: readonly string[]; readonly here: readonly Control[] }> {
-    const { projects, controls } = this.#query;
-    const [guest] = controls;
-    for (const some of chunks(
-      projects.map(({ id }) => id),
-      MOST_EXPERIMENTS,
-    )) {
-      const inside = controls.filter(({ projectId }) => some.includes(projectId));
-      if (inside.length > 0 || guest === undefined) yield { ids: some, here: inside };
-      else {
-        const here = controls.filter(({ projectId }) => projectId === guest.projectId);
-        yield { ids: [...some, guest.projectId], here };
-      }
-    }
-  }
+function isPerson({ kind }: PersonValue): boolean {
+  return kind !== THREAD_KIND;
 }
 
 function shownOf(infos: readonly Info[], controls: readonly Control[]): ReadonlySet<Control> {

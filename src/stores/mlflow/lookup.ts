@@ -93,7 +93,7 @@ async function filesLeft(
     for (const [name, { projectId, traceId }] of traces) {
       if (!names.has(name)) continue;
       const marks = { shared: false, queued: false, inDataset: false, feedback: false };
-      const one = { projectId, traceId, runId: traceId, startMs: null, persons: [], marks };
+      const one = { projectId, traceId, runId: traceId, startMs: null, persons: [], marks, leftover: true as const };
       left.set(keyOf(one), one);
     }
   }

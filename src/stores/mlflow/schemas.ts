@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { NumberText } from '../http.ts';
-import type { PersonValue, Row } from '../port.ts';
+import { THREAD_KIND, type PersonValue, type Row } from '../port.ts';
+import { sortedByKind } from '../rows.ts';
 import type { ValueAt } from '../values.ts';
 import { instantOf } from '../values.ts';
 import { attributeOf, placeOf } from './filter.ts';
@@ -65,6 +66,8 @@ export const filesSchema = z.object({
   files: z.array(z.object({ path: z.string().min(1), is_dir: z.boolean() })).nullish(),
 });
 
+export const currentUserSchema = z.object({ user: z.object({ is_admin: z.boolean() }) });
+
 export const deletedSchema = z.object({ traces_deleted: z.int().nonnegative() });
 
 export const datasetsSchema = z.object({
@@ -78,6 +81,8 @@ export const recordsSchema = z.object({ records: z.string(), next_page_token: z.
 export const recordListSchema = z.array(
   z.object({
     dataset_record_id: z.string().min(1),
+    created_time: z.number(),
+    last_update_time: z.number(),
     source_id: z.string().nullish(),
     source: z.object({ source_data: z.object({ trace_id: z.string().nullish() }).nullish() }).nullish(),
   }),
@@ -104,9 +109,12 @@ export class UnknownValue extends Error {}
 export class Shape {
   readonly #keys: readonly Key[];
 
-  /** @param identifiers keys by kind, as in the config. */
-  constructor(identifiers: Readonly<Record<string, readonly string[]>>) {
-    this.#keys = Object.entries(identifiers).flatMap(([kind, keys]) =>
+  /**
+   * @param identifiers keys by kind, as in the config.
+   * @param threads keys of conversations, as in the config: their values come as of kind `THREAD_KIND`.
+   */
+  constructor(identifiers: Readonly<Record<string, readonly string[]>>, threads: readonly string[] = []) {
+    this.#keys = [...Object.entries(identifiers), [THREAD_KIND, threads] as const].flatMap(([kind, keys]) =>
       keys.map((key) => ({ kind, key, attribute: attributeOf(key) })),
     );
   }
@@ -170,13 +178,13 @@ export function experimentOf({ trace_location: { mlflow_experiment: experiment }
   return experiment.experiment_id;
 }
 
-export function row(info: Info, runId: string, persons: readonly PersonValue[]): Row {
+export function row(info: Info, runId: string, values: readonly PersonValue[]): Row {
   return {
     projectId: experimentOf(info),
     traceId: info.trace_id,
     runId,
     startMs: instantOf(info.request_time),
-    persons,
+    ...sortedByKind(values),
     marks: { shared: false, queued: false, inDataset: false, feedback: false },
   };
 }

@@ -1,10 +1,11 @@
 import type { ApiParts } from '../api.ts';
+import { ownServerRhythm } from '../connection.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import type { TraceStore } from '../port.ts';
 import { MlflowApi } from './api.ts';
 import { check } from './check.ts';
 import type { MlflowConnection } from './config.ts';
-import { OPTIONAL_COPIES, rhythmOf } from './config.ts';
+import { OPTIONAL_COPIES } from './config.ts';
 import { findControls } from './controls.ts';
 import { eraseCopies, findCopies, lookAgain } from './copies.ts';
 import { Experiments } from './experiments.ts';
@@ -28,22 +29,33 @@ export function openMlflow(config: MlflowConnection, parts: MlflowParts): TraceS
   const { killSwitch, ...apiParts } = parts;
   const api = new MlflowApi(config, apiParts);
   const experiments = new Experiments(api, config);
-  const shape = new Shape(config.identifiers);
+  const shape = new Shape(config.identifiers, config.threads);
   const traces = new Traces(api, experiments, shape);
   const inSpans = new Set<string>();
+  const withSpans = new Set<string>();
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
   if (!config.spanSearch) left.add('unindexed-people');
-  const copyParts = { api, experiments, traces, killSwitch, records: config.copies.includes('dataset-records') };
+  const records = config.copies.includes('dataset-records');
+  const copyParts = {
+    api,
+    experiments,
+    traces,
+    killSwitch,
+    records,
+    people: config.spanSearch,
+    merged: new Set<string>(),
+  };
 
   return {
-    traits: traitsOf(rhythmOf(config), config.pageSize, left),
+    traits: traitsOf(ownServerRhythm(config), config.pageSize, left),
     normaliseId,
-    check: () => check({ api, config, experiments, shape, traces }),
+    check: () => check({ api, experiments, shape, traces }),
     projects: (progress) => experiments.inScope(progress),
-    finders: findersOf({ api, config, experiments, shape, traces, inSpans }),
+    finders: findersOf({ api, config, experiments, shape, traces, inSpans, withSpans }),
+    threads: config.threads,
     lookups: [lookupOf({ api, experiments, shape, traces })],
     locate: (query) => locate({ api, experiments, shape, traces }, query),
-    controls: (query) => findControls({ api, config, experiments, shape, traces, inSpans }, query),
+    controls: (query) => findControls({ api, config, experiments, shape, traces, inSpans, withSpans }, query),
     copies: (keys, rows, progress) => findCopies(copyParts, keys, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(copyParts, copies, progress),
     eraseCopies: (copies, lastWord, progress) => eraseCopies(copyParts, copies, lastWord, progress),

@@ -68,7 +68,10 @@ export async function submitDelete({ api, traces, killSwitch }: SubmitParts, ord
   return { sentAtMs, acknowledgedAtMs, route, status, requestId };
 }
 
-/** Folders of files that are there, each of one trace of the order alone. */
+/**
+ * Folders of files that are there, each of one trace of the order alone. A list without any is no proof that there is none,
+ * unless the route shows other files: then every folder is deleted, which the server takes for done where there is none.
+ */
 async function foldersOf(
   traces: Traces,
   tally: Tally,
@@ -76,6 +79,7 @@ async function foldersOf(
 ): Promise<readonly string[]> {
   const names = new Map<string, ReadonlySet<string>>();
   const folders: string[] = [];
+  let showsFiles: boolean | null = null;
   for (const { traceId } of refs) {
     const folder = await traces.folderOf(tally, { projectId, traceId });
     if (folder === null) continue;
@@ -86,7 +90,8 @@ async function foldersOf(
     }
     const there = names.get(root) ?? (await traces.folders(tally, root));
     names.set(root, there);
-    if (there.has(traceId)) folders.push(folder);
+    showsFiles = there.size > 0 || (showsFiles ?? (await traces.showsFiles(tally)));
+    if (there.has(traceId) || !showsFiles) folders.push(folder);
   }
   return folders;
 }

@@ -1,16 +1,17 @@
 import type { Tally } from '../api.ts';
 import { parseJson } from '../http.ts';
 import type { PersonValue, Row } from '../port.ts';
-import { StoreError } from '../port.ts';
-import { chunks, unique } from '../rows.ts';
+import { StoreError, TooManyRows } from '../port.ts';
+import { chunks, inHalves, unique } from '../rows.ts';
 import { valuesIn } from '../values.ts';
 import type { MlflowApi } from './api.ts';
 import type { Experiments } from './experiments.ts';
 import { proxiedPath } from './experiments.ts';
-import { among, HAS_SPANS } from './filter.ts';
+import { among, HAS_SPANS, SEARCHED_SPANS, SPANS_ELSEWHERE, SPANS_LOCATION } from './filter.ts';
 import type { Info, Shape, Span } from './schemas.ts';
 import {
   distinct,
+  experimentOf,
   filesSchema,
   infosSchema,
   oneTraceSchema,
@@ -37,9 +38,8 @@ export const MOST_EXPERIMENTS = 200;
 const MOST_INFOS = 500;
 /** Ids in one look at whole traces: they stand in the address, of which proxies take some 8 kB. */
 const MOST_TRACES = 100;
-/** Tag that tells where the spans of a trace are kept, and its values that the server itself can read. */
-const SPANS_LOCATION = 'mlflow.trace.spansLocation';
-const READABLE: readonly string[] = ['TRACKING_STORE', 'ARCHIVE_REPO'];
+/** Places of spans that the server itself can read. */
+const READABLE: readonly string[] = [SEARCHED_SPANS, 'ARCHIVE_REPO'];
 const ARTIFACT_LOCATION = 'mlflow.artifactLocation';
 /** Places of traces remembered. */
 const MOST_PLACES = 100_000;
@@ -51,6 +51,8 @@ export interface SearchOptions {
   readonly pageSize: number;
   /** Pages after which the rest is left alone. Default: all are read, until two passes agree. */
   readonly mostPages?: number;
+  /** Traces after which the search gives up with `TooManyRows`. Default: no bound. */
+  readonly most?: number;
 }
 
 /** A trace with the rows that it shows. */
@@ -79,16 +81,19 @@ export class Traces {
    * Traces that answer a question, oldest first. Page tokens are offsets: two passes must agree.
    *
    * @returns `complete`: nothing was left unread.
+   * @throws TooManyRows
    */
   async search(
     tally: Tally,
-    { experimentIds, filter, pageSize, mostPages }: SearchOptions,
+    { experimentIds, filter, pageSize, mostPages, most = Number.POSITIVE_INFINITY }: SearchOptions,
   ): Promise<{ readonly infos: readonly Info[]; readonly complete: boolean }> {
-    const page = async (cursor: string | null, size = pageSize) => {
+    let pass: Info[] = [];
+    const page = async (cursor: string | null) => {
+      if (cursor === null) pass = [];
       const body = {
         locations: experimentIds.map((id) => ({ type: 'MLFLOW_EXPERIMENT', mlflow_experiment: { experiment_id: id } })),
         ...(filter === null ? {} : { filter }),
-        max_results: size,
+        max_results: pageSize,
         order_by: ['timestamp_ms ASC'],
         ...(cursor === null ? {} : { page_token: cursor }),
       };
@@ -96,6 +101,8 @@ export class Traces {
       const { traces, next_page_token: next } = await this.#api.call(tally, call, searchSchema);
       const infos = traces ?? [];
       this.#assertExperiments(tally, SEARCH_ROUTE, infos, experimentIds);
+      pass.push(...infos);
+      if (pass.length > most) throw new TooManyRows(pass.map((info) => this.#shape.rowOf(info)));
       return { rows: infos, next: next === undefined || next === null || next === '' ? null : next };
     };
     if (mostPages === undefined) {
@@ -115,6 +122,17 @@ export class Traces {
     }
     tally.rows += infos.length;
     return { infos, complete: false };
+  }
+
+  /** Whether there are traces in scope whose spans no search reaches: archived ones, and old ones that keep them as files. */
+  async areElsewhere(tally: Tally): Promise<boolean> {
+    for (const experimentIds of chunks(await this.#experiments.idsInScope(tally), MOST_EXPERIMENTS)) {
+      for (const filter of SPANS_ELSEWHERE) {
+        const { infos } = await this.search(tally, { experimentIds, filter, pageSize: 1, mostPages: 1 });
+        if (infos.length > 0) return true;
+      }
+    }
+    return false;
   }
 
   /**
@@ -161,16 +179,18 @@ export class Traces {
       wholes.push({ info, rows: await this.#rowsOfFile(tally, info), told: [] });
     }
     for (const some of chunks(inServer, MOST_TRACES)) {
-      await inHalves(some, async (part) => {
+      const ask = async (part: readonly Info[]): Promise<void> => {
         const asked = new Map(part.map((info) => [info.trace_id, info]));
         const query = part.map(({ trace_id: id }) => ['trace_ids', id] as const);
         const call = { method: 'GET', path: TRACES, query, shape: 'any' } as const;
         const { traces } = await this.#api.call(tally, call, tracesSchema);
         for (const { trace_info: info, spans } of traces ?? []) {
           if (!asked.delete(info.trace_id)) throw this.#strange(tally, TRACES_ROUTE);
-          const isArchived = info.tags[SPANS_LOCATION] === 'ARCHIVE_REPO';
-          if ((spans ?? []).length === 0 && !isArchived) {
-            throw this.#api.broken(tally, TRACES_ROUTE, 'a trace came without the spans that it was said to have');
+          // Of an archived one too: the server leaves out, without a word, spans that it could not fetch.
+          if ((spans ?? []).length === 0) {
+            const advice =
+              'a trace came without the spans that it was said to have: where spans are archived, look whether the server reaches the archive';
+            throw this.#api.broken(tally, TRACES_ROUTE, advice);
           }
           wholes.push(this.#wholeOf(tally, info, spans ?? []));
         }
@@ -179,7 +199,8 @@ export class Traces {
           if (whole === null) gone.push(info);
           else wholes.push(whole);
         }
-      });
+      };
+      await inHalves(some, ask, isTooMuch);
     }
     // What vanished between two calls must be absent by the call that tells absence.
     if (gone.length > 0) {
@@ -261,9 +282,18 @@ export class Traces {
 
   /** Folders of files below the root of an experiment: names of traces that have any. */
   async folders(tally: Tally, root: string): Promise<ReadonlySet<string>> {
-    const call = { method: 'GET', path: ARTIFACTS, query: [['path', root]], shape: 'any' } as const;
+    return new Set((await this.#listed(tally, [['path', root]])).map((path) => path.slice(path.lastIndexOf('/') + 1)));
+  }
+
+  /** Whether the route shows any file at all: else an empty list says nothing. */
+  async showsFiles(tally: Tally): Promise<boolean> {
+    return (await this.#listed(tally, [])).length > 0;
+  }
+
+  async #listed(tally: Tally, query: readonly (readonly [string, string])[]): Promise<readonly string[]> {
+    const call = { method: 'GET', path: ARTIFACTS, query, shape: 'any' } as const;
     const { files } = await this.#api.call(tally, call, filesSchema);
-    return new Set((files ?? []).map(({ path }) => path.slice(path.lastIndexOf('/') + 1)));
+    return (files ?? []).map(({ path }) => path);
   }
 
   /** The folder, on the artifact route, in which a trace keeps its files; null when they lie elsewhere. */
@@ -278,19 +308,18 @@ export class Traces {
     return root === null ? null : `${root}/${trace.traceId}`;
   }
 
-  /** Whether the files of a trace lie where this server does not reach, as far as the trace tells. */
-  hasFilesElsewhere({ tags }: Info): boolean {
-    const location = tags[ARTIFACT_LOCATION] ?? null;
-    return location !== null && proxiedPath(location) === null;
+  /** Whether the files of a trace lie where this server does not reach, or under a path that cannot be its alone. */
+  async hasFilesElsewhere(tally: Tally, info: Info): Promise<boolean> {
+    if (info.tags[ARTIFACT_LOCATION] !== undefined) return folderIn(info) === null;
+    return (await this.#experiments.rootOf(tally, experimentOf(info))) === null;
   }
 
   #note(infos: readonly Info[]): void {
     for (const info of infos) {
-      const path = proxiedPath(info.tags[ARTIFACT_LOCATION] ?? null);
-      const suffix = `/traces/${info.trace_id}/artifacts`;
-      if (path === null || !TRACE_ID_PATTERN.test(info.trace_id) || !path.endsWith(suffix)) continue;
+      const folder = folderIn(info);
+      if (folder === null) continue;
       this.#folders.delete(keyOf(info));
-      this.#folders.set(keyOf(info), path.slice(0, -'/artifacts'.length));
+      this.#folders.set(keyOf(info), folder);
     }
     for (const oldest of this.#folders.keys()) {
       if (this.#folders.size <= MOST_PLACES) break;
@@ -310,7 +339,14 @@ export class Traces {
 }
 
 function keyOf(info: Info): string {
-  return `${info.trace_location.mlflow_experiment.experiment_id} ${info.trace_id}`;
+  return `${experimentOf(info)} ${info.trace_id}`;
+}
+
+/** The folder that a trace names for its files, on the artifact route, when it is one of that trace alone. */
+function folderIn({ trace_id: id, tags }: Info): string | null {
+  const path = proxiedPath(tags[ARTIFACT_LOCATION] ?? null);
+  if (path === null || !TRACE_ID_PATTERN.test(id) || !path.endsWith(`/traces/${id}/artifacts`)) return null;
+  return path.slice(0, -'/artifacts'.length);
 }
 
 /** A path of the artifact route, each part encoded. */
@@ -326,17 +362,9 @@ function jsonOf(text: string): unknown {
   }
 }
 
-/** Whole traces may be large: what is too much for one answer or one address is asked for in halves. */
-async function inHalves<T>(items: readonly T[], ask: (some: readonly T[]) => Promise<void>): Promise<void> {
-  try {
-    await ask(items);
-  } catch (error) {
-    const large =
-      error instanceof StoreError &&
-      (error.reason === 'contract-broken'
-        ? (error.advice?.includes('MiB') ?? false)
-        : error.reason === 'rejected' && [413, 414].includes(error.status ?? 0));
-    if (!large || items.length < 2) throw error;
-    for (const some of chunks(items, Math.ceil(items.length / 2))) await inHalves(some, ask);
-  }
+/** Whole traces may be large: too much for one answer, or for one address. */
+function isTooMuch(error: unknown): boolean {
+  if (!(error instanceof StoreError)) return false;
+  if (error.reason === 'contract-broken') return error.advice?.includes('MiB') ?? false;
+  return error.reason === 'rejected' && [413, 414].includes(error.status ?? 0);
 }

@@ -37,6 +37,12 @@ const COPY_MAP = [
     goesWithTrace: false,
   },
   {
+    kind: 'hidden-experiments',
+    text: 'Experiments that the account may not read, which the server leaves out without a word: an administrator sees all',
+    examined: true,
+    goesWithTrace: false,
+  },
+  {
     kind: 'run-data',
     text: 'What runs hold: parameters, metrics, logged tables and models, and the links from runs to traces, which keep the trace ids',
     examined: false,
@@ -55,10 +61,11 @@ const COPY_MAP = [
 export const COPY_KINDS = COPY_MAP.map(({ kind }) => kind);
 
 const LIMITS: readonly string[] = [
-  'Absence means: not readable by this account. The server leaves out, without a word, experiments that the account may not read; `experiments` in the config names those that must be visible.',
+  'Absence means: not readable by this account. The server leaves out, without a word, experiments that the account may not read: only of an administrator, or of experiments that `experiments` in the config names, is that known. Of several workspaces only the default one is seen.',
   'The server indexes one person per trace, the first that its spans name. Further ones are found by searching the spans under the attributes user.id and session.id, and under configured span attributes.',
   'A list of people under one key is seen when its trace is read, but no search finds it.',
   'Identifiers are found under the configured keys, in the spellings searched. Inputs, outputs and previews are not searched.',
+  'A dataset record that was written to after it was made may hold what came from other traces: it is told, and left to a person. One into which what the person said was merged belongs to the trace that it was first made from, and is not found.',
   'Files of traces that were deleted in earlier times, by hand or by other tools, are found by trace id alone; no search by person reaches them.',
   'A file written again to the artifact store after the last look is not seen. Spans that arrive late bring back a trace under its id; they are looked for by every read.',
   'SQLite keeps deleted text in free pages unless it was built with secure_delete: run VACUUM, and let backups expire.',
@@ -82,6 +89,7 @@ export function traitsOf(rhythm: Rhythm, pageSize: number, left: ReadonlySet<str
     acceptanceProvesNot:
       'A 200 proves only that the request was carried out as understood: unknown ids, ids of another experiment and an unknown experiment are not counted and are no error, and the files of the traces stay on the artifact store.',
     limits: LIMITS,
+    copiesOfNothing: true,
     copyMap: COPY_MAP.map((copy) => ({ ...copy, examined: copy.examined && !left.has(copy.kind) })),
   };
 }

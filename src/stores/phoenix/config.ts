@@ -1,6 +1,4 @@
 import { z } from 'zod';
-import { MINUTE_MS } from '../../erasure/rhythm.ts';
-import type { Rhythm } from '../../erasure/rhythm.ts';
 import {
   acceptSchema,
   apiKeySchema,
@@ -8,16 +6,10 @@ import {
   dailyCallsSchema,
   durationSchema,
   identifiersSchema,
-  isLoopback,
   ownServerFields,
+  threadsSchema,
 } from '../connection.ts';
 import { COPY_KINDS } from './traits.ts';
-
-/**
- * P3: between a delete and a read that counts. Spans wait in the server's memory before they are written; a queue of
- * 10,000 took two minutes on two cores. Real use may only raise it.
- */
-const SETTLE_FLOOR_MS = 5 * MINUTE_MS;
 
 /** Accepting one of these is about what a store can show, not about data that was seen and left (P1). */
 const ACCEPTABLE: readonly string[] = [...COPY_KINDS, 'single-path', 'out-of-reach'];
@@ -44,9 +36,14 @@ export const phoenixConnectionSchema = z
     projects: z.array(z.string().min(1).max(500)).min(1, 'names none; leave it out for every project').optional(),
     /** For each kind of identifier the span attributes that carry it; dots lead into nested ones. */
     identifiers: identifiersSchema(keySchema),
+    /** Span attributes that carry the conversation; none switches following conversations off. Default: OpenInference's. */
+    threads: threadsSchema(keySchema, ['session.id']),
     /** Limits that the controller has accepted, by name of copy kind or limit. */
     accept: acceptSchema('Phoenix', ACCEPTABLE),
-    /** How long a span may wait in the server's memory before it can be read. Default 15 min; least 5 min off loopback. */
+    /**
+     * How long a span may wait in the server's memory before it can be read: a queue of 10,000 took two minutes on two cores.
+     * Default 15 min; least 10 min off loopback.
+     */
     settle: durationSchema.prefault('15 min'),
     /** Width over which people are spread, so that they do not all read at once. */
     spread: durationSchema.prefault('10 min'),
@@ -56,17 +53,7 @@ export const phoenixConnectionSchema = z
     /** Spans per page; they come with all their attributes. */
     pageSize: z.int().min(10).max(1000).default(1000),
   })
-  .superRefine(({ settle, baseUrl, plainHttp }, context) => {
-    checkOwnServer({ baseUrl, plainHttp }, context);
-    if (settle >= SETTLE_FLOOR_MS || (URL.canParse(baseUrl) && isLoopback(new URL(baseUrl)))) return;
-    const message = `must be at least ${SETTLE_FLOOR_MS / MINUTE_MS} min unless the server is on this machine`;
-    context.addIssue({ code: 'custom', path: ['settle'], message });
-  });
+  .superRefine(checkOwnServer);
 
 /** A Phoenix connection with its defaults filled. */
 export type PhoenixConnection = z.output<typeof phoenixConnectionSchema>;
-
-/** Deletes are done when they are answered; what comes later are spans that were still on their way. */
-export function rhythmOf({ settle, spread }: PhoenixConnection): Rhythm {
-  return { kind: 'continuous', settleMs: settle, spreadMs: spread };
-}

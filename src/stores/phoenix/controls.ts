@@ -1,6 +1,6 @@
 import { ControlPool } from '../control-pool.ts';
 import type { ControlQuery, ControlsFound } from '../port.ts';
-import { chunks, unique } from '../rows.ts';
+import { chunks, unique, valuesOf } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE } from './api.ts';
 import { having } from './condition.ts';
@@ -37,7 +37,7 @@ export async function findControls(
     const places = ids.map((id) => ({ id, after: null }));
     const answers = await spans.page(tally, places, { condition, first, newestFirst }, filledProjectSchema);
     for (const [index, { rows, after, project }] of answers.entries()) {
-      if (rows.some(({ persons }) => !persons.some(({ key }) => keys.includes(key)))) {
+      if (rows.some((row) => !valuesOf(row).some(({ key }) => keys.includes(key)))) {
         const advice = 'spans came back without the attributes asked for: the store ignored the condition';
         throw api.broken(tally, GRAPHQL_ROUTE, advice);
       }

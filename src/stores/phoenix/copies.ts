@@ -4,7 +4,6 @@ import { chunks, unique } from '../rows.ts';
 import { MOST_ALIASES } from './api.ts';
 import type { LookupParts } from './lookup.ts';
 import { attachmentsOf } from './lookup.ts';
-import { sessionSchema } from './schemas.ts';
 
 /**
  * Finds copies before the traces are deleted: afterwards the server has forgotten which span a dataset example was made
@@ -21,23 +20,21 @@ export async function findCopies(
   const tally = parts.api.tally(progress);
   const attached = await attachmentsOf(parts, tally, unique(traces.map(({ traceId }) => traceId)));
   const copies: Copy[] = [];
-  const sessions = new Set<string>();
   for (const { projectId, traceId } of traces) {
     if (experiments.has(projectId)) copies.push({ kind: 'experiment-runs', id: traceId, traceId });
     const hangs = attached.get(traceId);
     if (hangs === undefined) continue;
     for (const id of hangs.exampled) copies.push({ kind: 'dataset-examples', id, traceId });
     if (hangs.annotated) copies.push({ kind: 'annotations', id: traceId, traceId });
-    if (hangs.session === null || hangs.session === '' || sessions.has(hangs.session)) continue;
-    sessions.add(hangs.session);
-    copies.push({ kind: 'sessions', id: hangs.session, traceId });
+    // Of every trace that stands in it: it may be one of several people.
+    if (hangs.session !== null && hangs.session !== '') copies.push({ kind: 'sessions', id: hangs.session, traceId });
   }
   return { copies, outOfReach: [], notExamined: [], reports: tally.calls === 0 ? [] : [tally.report('copies', null)] };
 }
 
 /**
- * Looks again at what should have gone with the traces. A session that still has traces is somebody's who lives on; one
- * without any is left over. Annotations hang on their trace by a foreign key: they are there while it is.
+ * Looks again at what should have gone with the traces. A session that is there shows its id and annotations, whoever's the
+ * traces are that keep it. Annotations hang on their trace by a foreign key: they are there while it is.
  */
 export async function lookAgain(
   parts: LookupParts,
@@ -47,12 +44,7 @@ export async function lookAgain(
   const { api } = parts;
   const tally = api.tally(progress);
   const left: Copy[] = [];
-  const ask = async <T extends z.ZodType>(
-    of: readonly Copy[],
-    field: (name: string) => string,
-    schema: T,
-    isLeft: (found: z.output<T>) => boolean,
-  ): Promise<void> => {
+  const ask = async (of: readonly Copy[], field: (name: string) => string, schema: z.ZodType): Promise<void> => {
     for (const some of chunks(of, MOST_ALIASES)) {
       const names = some.map((_copy, index) => `c${index}`);
       const data = await api.ask(
@@ -64,23 +56,20 @@ export async function lookAgain(
         z.object(Object.fromEntries(names.map((name) => [name, schema.nullable()]))),
       );
       some.forEach((copy, index) => {
-        const found = data[`c${index}`] as z.output<T> | null;
-        if (found !== null && isLeft(found)) left.push(copy);
+        if (data[`c${index}`] !== null) left.push(copy);
       });
     }
   };
   const ofKind = (kind: string): readonly Copy[] => copies.filter((copy) => copy.kind === kind);
   await ask(
     ofKind('sessions'),
-    (name) => `getProjectSessionById(sessionId: $${name}) { sessionId numTraces }`,
-    sessionSchema,
-    ({ numTraces }) => numTraces === 0,
+    (name) => `getProjectSessionById(sessionId: $${name}) { sessionId }`,
+    z.object({ sessionId: z.string() }),
   );
   await ask(
     ofKind('annotations'),
     (name) => `getTraceByOtelId(traceId: $${name}) { traceId }`,
     z.object({ traceId: z.string() }),
-    () => true,
   );
   left.push(...copies.filter(({ kind }) => kind !== 'sessions' && kind !== 'annotations'));
   return { left, reports: tally.calls === 0 ? [] : [tally.report('copies', null)] };

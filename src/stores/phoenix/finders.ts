@@ -1,7 +1,7 @@
 import type { Control, Finder, FindQuery, Read, Row } from '../port.ts';
 import { TooManyRows } from '../port.ts';
 import type { Tally } from '../api.ts';
-import { chunks, isRefusal, PairIndex, pairsOf, seenIn, Union } from '../rows.ts';
+import { controlledChunks, inHalves, PairIndex, pairsOf, seenIn, Union, unique, valuesOf } from '../rows.ts';
 import type { Pair } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE } from './api.ts';
@@ -9,14 +9,13 @@ import { anyOf } from './condition.ts';
 import type { Comparison } from './condition.ts';
 import type { Spans } from './spans.ts';
 import { MOST_PROJECTS, Overflow, SPANS_PATH } from './spans.ts';
+import { CANONICAL_INTEGER, classOf } from '../values.ts';
 
 export interface FinderParts {
   readonly api: PhoenixApi;
   readonly spans: Spans;
 }
 
-/** Written by the server as an integer. */
-const CANONICAL_INTEGER = /^(0|-?[1-9]\d*)$/;
 /** Values that the attribute filter of REST finds. It compares JSON escapes with text, so that others are never found. */
 const PLAIN = /^[\x20-\x7e]*$/;
 
@@ -78,9 +77,8 @@ function parted(controls: readonly Control[]): readonly [readonly Control[], rea
 }
 
 /** Controls that stand for the same shape of call (P6): same project, attribute and class of value. */
-function sortOf({ projectId, value: { key, text, numeric } }: Control): string {
-  const kind = numeric ? 'number' : CANONICAL_INTEGER.test(text) ? 'digits' : /["'\\]/.test(text) ? 'quoted' : 'plain';
-  return JSON.stringify([projectId, key, kind]);
+function sortOf({ projectId, value }: Control): string {
+  return JSON.stringify([projectId, value.key, classOf(value)]);
 }
 
 /**
@@ -142,7 +140,9 @@ async function conditions(
 ): Promise<void> {
   const ids = pairs.length > 0 ? projects.map(({ id }) => id) : [];
   let found = union.found.rows.length;
-  for (const { projectIds, here } of controlledChunks(ids, controls)) {
+  // Those of the controls too: each is asked for where it lies.
+  const everywhere = unique([...ids, ...controls.map(({ projectId }) => projectId)]);
+  for (const { projectIds, here } of controlledChunks(everywhere, controls, MOST_PROJECTS - 1)) {
     await inHalves(pairs, async (some) => {
       const most = mostRows === undefined ? undefined : mostRows + here.length - found;
       const condition = anyOf(some, here, by);
@@ -152,36 +152,6 @@ async function conditions(
       union.add({ rows: theirs, seen: seenIn(rows, here) }, here);
       found += theirs.length;
     });
-  }
-}
-
-/** What a server refuses as too long is asked in halves. */
-async function inHalves(pairs: readonly Pair[], ask: (some: readonly Pair[]) => Promise<void>): Promise<void> {
-  try {
-    await ask(pairs);
-  } catch (error) {
-    if (!isRefusal(error) || pairs.length < 2) throw error;
-    for (const some of chunks(pairs, Math.ceil(pairs.length / 2))) await inHalves(some, ask);
-  }
-}
-
-/**
- * Projects few enough for one call, each part with the controls that lie in it. One without any gets the project of a
- * control along: an empty answer must not come from a call that shows nothing.
- */
-function* controlledChunks(
-  projectIds: readonly string[],
-  controls: readonly Control[],
-): Generator<{ readonly projectIds: readonly string[]; readonly here: readonly Control[] }> {
-  const all = [...new Set([...projectIds, ...controls.map(({ projectId }) => projectId)])];
-  for (const some of chunks(all, MOST_PROJECTS - 1)) {
-    const inside = controls.filter(({ projectId }) => some.includes(projectId));
-    const [guest] = controls;
-    if (inside.length > 0 || guest === undefined) yield { projectIds: some, here: inside };
-    else {
-      const here = controls.filter(({ projectId }) => projectId === guest.projectId);
-      yield { projectIds: [...some, guest.projectId], here };
-    }
   }
 }
 
@@ -209,7 +179,7 @@ function checked(
     }
     const holding =
       by === 'containment' &&
-      pairs.some(({ key, text }) => row.persons.some((value) => value.key === key && value.text.includes(text)));
+      pairs.some(({ key, text }) => valuesOf(row).some((value) => value.key === key && value.text.includes(text)));
     if (!holding && !runs.has(`${row.projectId} ${row.runId}`)) {
       const advice = 'spans came back that carry none of the values asked for: the store ignored the filter';
       throw api.broken(tally, here.length === 0 ? `GET ${SPANS_PATH}` : GRAPHQL_ROUTE, advice);

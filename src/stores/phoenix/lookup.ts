@@ -5,7 +5,7 @@ import { keyOf, seenIn, Union, unique } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE, MOST_ALIASES } from './api.ts';
 import type { GraphTrace } from './schemas.ts';
-import { locatedSpanSchema, traceSchema } from './schemas.ts';
+import { locatedSpanSchema, rowOf, traceSchema } from './schemas.ts';
 import type { Spans } from './spans.ts';
 
 /** Controls in each call, when they are too many for every one. */
@@ -75,9 +75,18 @@ interface Ride {
   readonly here: readonly Control[];
 }
 
-/** As few calls as hold everything; every control rides in one at least, and every call carries some. */
-function* rides(ids: readonly string[], controls: readonly Control[], most: number): Generator<Ride> {
-  const own = new Set(controls.map(({ traceId }) => traceId)).size;
+/**
+ * As few calls as hold everything; every control rides in one at least, and every call carries some.
+ *
+ * @param idOf what a control is asked for by.
+ */
+function* rides(
+  ids: readonly string[],
+  controls: readonly Control[],
+  idOf: (control: Control) => string,
+  most: number,
+): Generator<Ride> {
+  const own = new Set(controls.map(idOf)).size;
   if (ids.length + own <= most) {
     yield { ids, here: controls };
     return;
@@ -101,7 +110,7 @@ async function byTraceIds(
   const union = new Union();
   const found = new Map<string, Row>();
   const most = Math.min(MOST_ALIASES, spans.pageSize);
-  for (const { ids, here } of rides(unique(traceIds), controls, most)) {
+  for (const { ids, here } of rides(unique(traceIds), controls, ({ traceId }) => traceId, most)) {
     const asked = new Set(ids);
     const shown: Row[] = [];
     let open = unique([...ids, ...here.map(({ traceId }) => traceId)]).map((id) => ({
@@ -123,6 +132,11 @@ async function byTraceIds(
         );
         if (asked.has(trace.traceId)) spans.checkIds(tally, GRAPHQL_ROUTE, rows);
         shown.push(...rows);
+        // A row without spans still carries its session and annotations, and the next span that comes joins it.
+        if (rows.length === 0 && place.after === null && asked.has(trace.traceId)) {
+          const bare = rowOf(trace.project.id, trace.traceId, { spanId: trace.traceId }, []);
+          found.set(keyOf(bare), { ...bare, leftover: true });
+        }
         const hangs = hanging.get(trace.traceId) ?? { session: null, annotated: false, exampled: [] };
         hangs.session = trace.session?.sessionId ?? null;
         hangs.annotated ||= trace.traceAnnotations.length > 0 || rows.some(({ marks }) => marks.feedback);
@@ -190,7 +204,8 @@ export async function locate(parts: LookupParts, { ids, window, controls, progre
   const byTrace = await byTraceIds(parts, tally, traceIds, controls);
   const union = new Union();
   union.add(byTrace, controls);
-  for (const { ids: some, here } of spanIds.length === 0 ? [] : rides(spanIds, controls, MOST_ALIASES)) {
+  const spanRides = spanIds.length === 0 ? [] : rides(spanIds, controls, ({ runId }) => runId, MOST_ALIASES);
+  for (const { ids: some, here } of spanRides) {
     const asked = unique([...some, ...here.map(({ runId }) => runId)]);
     const names = asked.map((_id, index) => `s${index}`);
     const data = await api.ask(

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { NumberText, parseJson } from '../http.ts';
-import type { PersonValue, Row } from '../port.ts';
+import { THREAD_KIND, type PersonValue, type Row } from '../port.ts';
+import { sortedByKind } from '../rows.ts';
+import type { ValueAt } from '../values.ts';
 import { instantOf, valuesIn } from '../values.ts';
 
 /**
@@ -72,8 +74,6 @@ export const newestSchema = z.object({
   spans: z.object({ edges: z.array(z.object({ node: z.object({ trace: z.object({ id: text }) }) })) }),
 });
 
-export const sessionSchema = z.object({ sessionId: z.string(), numTraces: z.number() });
-
 export const deletedSchema = z.object({ deleteTraces: z.object({ __typename: z.string() }) });
 
 export const viewerSchema = z.object({
@@ -84,9 +84,14 @@ export const viewerSchema = z.object({
 export class Owners {
   readonly #keys: readonly { readonly kind: string; readonly key: string }[];
 
-  /** @param identifiers attributes by kind, as in the config. */
-  constructor(identifiers: Readonly<Record<string, readonly string[]>>) {
-    this.#keys = Object.entries(identifiers).flatMap(([kind, keys]) => keys.map((key) => ({ kind, key })));
+  /**
+   * @param identifiers attributes by kind, as in the config.
+   * @param threads attributes of conversations, as in the config: their values come as of kind `THREAD_KIND`.
+   */
+  constructor(identifiers: Readonly<Record<string, readonly string[]>>, threads: readonly string[] = []) {
+    this.#keys = [...Object.entries(identifiers), [THREAD_KIND, threads] as const].flatMap(([kind, keys]) =>
+      keys.map((key) => ({ kind, key })),
+    );
   }
 
   /** Of attributes as REST tells them: every path is one name. */
@@ -119,12 +124,17 @@ export class Owners {
   #values(of: (key: string) => readonly unknown[]): PersonValue[] {
     const persons = new Map<string, PersonValue>();
     for (const { kind, key } of this.#keys) {
-      for (const value of of(key).flatMap(valuesIn)) {
+      for (const value of of(key).flatMap(valuesIn).map(whole)) {
         persons.set(JSON.stringify([kind, key, value.text, value.numeric, value.nested]), { kind, key, ...value });
       }
     }
     return [...persons.values()];
   }
+}
+
+/** The server's filters take `7.0` for `7`, and so does whoever wrote it. */
+function whole(value: ValueAt): ValueAt {
+  return value.numeric ? { ...value, text: value.text.replace(/^(-?\d+)\.0+$/, '$1') } : value;
 }
 
 /** A name may hold dots itself where the server could not nest it. */
@@ -145,7 +155,7 @@ export function rowOf(
   projectId: string,
   traceId: string,
   one: { readonly spanId: string; readonly startTime?: string | null | undefined },
-  persons: readonly PersonValue[],
+  values: readonly PersonValue[],
   marks: { readonly inDataset?: boolean; readonly feedback?: boolean } = {},
 ): Row {
   return {
@@ -153,7 +163,7 @@ export function rowOf(
     traceId,
     runId: one.spanId,
     startMs: instantOf(one.startTime),
-    persons,
+    ...sortedByKind(values),
     marks: { shared: false, queued: false, inDataset: marks.inDataset ?? false, feedback: marks.feedback ?? false },
   };
 }

@@ -157,11 +157,11 @@ export class Spans {
     one: { readonly spanId: string; readonly startTime?: string | null | undefined; readonly attributes: string },
     marks: { readonly inDataset?: boolean; readonly feedback?: boolean } = {},
   ): Row {
-    const persons = this.#owners.ofText(one.attributes);
-    if (persons === null) {
+    const values = this.#owners.ofText(one.attributes);
+    if (values === null) {
       throw this.#api.broken(tally, GRAPHQL_ROUTE, 'attributes came that are no JSON object; look for a newer release');
     }
-    return rowOf(projectId, traceId, one, persons, marks);
+    return rowOf(projectId, traceId, one, values, marks);
   }
 
   /** @throws StoreError for a row of the person's that no delete could name. */

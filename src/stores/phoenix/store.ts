@@ -1,10 +1,10 @@
 import type { ApiParts } from '../api.ts';
+import { ownServerRhythm } from '../connection.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import type { TraceStore } from '../port.ts';
 import { PhoenixApi } from './api.ts';
 import { check } from './check.ts';
 import type { PhoenixConnection } from './config.ts';
-import { rhythmOf } from './config.ts';
 import { findControls } from './controls.ts';
 import { findCopies, lookAgain } from './copies.ts';
 import { findersOf } from './finders.ts';
@@ -24,12 +24,12 @@ export function openPhoenix(config: PhoenixConnection, parts: PhoenixParts): Tra
   const { killSwitch: _killSwitch, ...apiParts } = parts;
   const api = new PhoenixApi(config, apiParts);
   const projects = new Projects(api, config);
-  const spans = new Spans(api, new Owners(config.identifiers), config.pageSize);
+  const spans = new Spans(api, new Owners(config.identifiers, config.threads), config.pageSize);
   const sources = { api, spans, attached: new Attached() };
   const experiments = new Set<string>();
 
   return {
-    traits: traitsOf(rhythmOf(config), config.pageSize),
+    traits: traitsOf(ownServerRhythm(config), config.pageSize),
     normaliseId,
     check: () => check({ api, projects, spans }),
     projects: async (progress) => {
@@ -39,12 +39,13 @@ export function openPhoenix(config: PhoenixConnection, parts: PhoenixParts): Tra
       return found;
     },
     finders: findersOf({ api, spans }),
+    threads: config.threads,
     lookups: [lookupOf(sources)],
     locate: (query) => locate(sources, query),
     controls: (query) => findControls({ api, spans }, query),
     copies: (traces, _rows, progress) => findCopies(sources, experiments, traces, progress),
     lookupCopies: (copies, progress) => lookAgain(sources, copies, progress),
-    submit: (order) => submitDelete(api, order),
+    submit: (order) => submitDelete(sources, order),
   };
 }
 

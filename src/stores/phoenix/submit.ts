@@ -6,11 +6,12 @@ import type { DeleteOrder, Receipt } from '../port.ts';
 import { chunks } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
 import { GRAPHQL_ROUTE, GraphqlRefusal, MOST_ALIASES } from './api.ts';
+import type { LookupParts } from './lookup.ts';
 import { bareTraceSchema, deletedSchema, newestSchema } from './schemas.ts';
 
 const TRACE_PATH = '/v1/traces/{trace}';
 
-/** Up to so many go one by one: putting them together takes as many calls. */
+/** Up to so many go one by one, unless a session hangs on them: putting them together takes as many calls. */
 const MOST_BY_ONE = 2;
 /** Spans looked at for a younger trace of somebody else. */
 const NEWEST = 10;
@@ -34,13 +35,18 @@ interface Place {
  *
  * @throws StoreError; after `unreachable` it is not known whether the request arrived.
  */
-export async function submitDelete(api: PhoenixApi, order: DeleteOrder): Promise<Receipt> {
+export async function submitDelete(
+  { api, attached }: Pick<LookupParts, 'api' | 'attached'>,
+  order: DeleteOrder,
+): Promise<Receipt> {
   const tally = api.tally(order.progress);
   const traceIds = order.traces.map(({ traceId }) => traceId);
   const receipts: Receipt[] = [];
   const byOne: string[] = [];
   const refused: string[] = [];
-  if (traceIds.length <= MOST_BY_ONE) byOne.push(...traceIds);
+  // A delete by OpenTelemetry's id leaves the session of its last trace, until the server's own sweep hours later.
+  const hasSession = traceIds.some((traceId) => (attached.of(traceId)?.session ?? null) !== null);
+  if (traceIds.length <= MOST_BY_ONE && !hasSession) byOne.push(...traceIds);
   else {
     const { places, youngest } = await placesOf(api, tally, order.projectId, traceIds);
     const here = places.filter(({ projectId }) => projectId === order.projectId);

@@ -30,7 +30,7 @@ const COPY_MAP = [
   },
   {
     kind: 'sessions',
-    text: 'Session rows with their id and annotations; an empty one is swept by the server within some hours',
+    text: 'Session rows with their id and annotations: an empty one is swept by the server within some hours, and one with traces of others stays',
     examined: true,
     goesWithTrace: true,
   },
@@ -68,7 +68,7 @@ export const COPY_KINDS = COPY_MAP.map(({ kind }) => kind);
 /** What no call of the API can show. */
 const LIMITS: readonly string[] = [
   'Absence means: in no row that the API shows. On SQLite the text of deleted rows stays in free pages and in the write-ahead log; stop the server and run VACUUM. On Postgres it stays until the table is vacuumed.',
-  'Spans wait in the server’s memory before they are written, and no call tells how many: one that was queued, or that a client sends late, brings a deleted trace back. Reads after the settle time look for it by trace id in every project; what comes later than the last read is not seen.',
+  'Spans wait in the server’s memory before they are written, and no call tells how many: one that was queued, or that a client sends late, brings a deleted trace back. Reads after the settle time look for it by trace id in every project; what comes later than the last read is not seen. A server that reads from a replica shows the past: the settle time must be longer than its lag too.',
   'A trace that comes back in another project without an identifier is shown as kept, not deleted: nothing in it says whose it is.',
   'The attribute filter of REST does not find values with characters outside ASCII: for them both searches use GraphQL, which compares once for equality and once for containment.',
   'Identifiers are found under the configured attributes, in the spellings searched. Values inside lists, input, output, events and metadata keys with a dot inside are not searched.',

@@ -1,13 +1,11 @@
 """Writes traces as applications do: by the OpenTelemetry exporter, and by MLflow's own client in its default mode.
 
 Standard input: {"url": ..., "otlp": [{"experiment", "user", "text", "traces"}], "client": [the same]}. A user may be a
-number. Standard output: {"otlp": [[trace ids], ...], "client": [[trace ids], ...], "secureDelete": 0 or 1}: ids as MLflow
-writes them, and whether this SQLite overwrites what is deleted.
+number. Standard output: {"otlp": [[trace ids], ...], "client": [[trace ids], ...]}: ids as MLflow writes them.
 """
 
 import json
 import os
-import sqlite3
 import sys
 
 asked = json.load(sys.stdin)
@@ -58,10 +56,8 @@ def by_client(order):
     return ids
 
 
-secure = sqlite3.connect(":memory:").execute("pragma secure_delete").fetchone()[0]
 written = {
     "otlp": [by_exporter(order) for order in asked.get("otlp", [])],
     "client": [by_client(order) for order in asked.get("client", [])],
-    "secureDelete": secure,
 }
 json.dump(written, sys.stdout)

@@ -3,7 +3,7 @@ import { virtualNow } from '../../../src/erasure/clock.ts';
 import { DAY_MS } from '../../../src/erasure/rhythm.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import type { MlflowServer } from './mlflow-server.ts';
-import { newSpanId, newTraceId, type OtlpSpan } from './otlp.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
 import { withVirtualDate } from './virtual-date.ts';
 
 const KEYS: Record<Kind, string> = { user_id: 'user.id', email: 'enduser.email' };
@@ -158,12 +158,13 @@ export function mlflowHarness(server: () => MlflowServer): StoreHarness {
   };
 }
 
-function spansOf({ traceId, rows, rootless = false }: SeedTrace, nowMs: number): readonly OtlpSpan[] {
+function spansOf({ traceId, rows, rootless = false }: SeedTrace, nowMs: number): readonly SpanToWrite[] {
   const id = traceId?.replace(/^tr-/, '') ?? newTraceId();
-  const spans: OtlpSpan[] = [];
-  for (const { persons = {}, startMs, rowId } of rows) {
+  const spans: SpanToWrite[] = [];
+  for (const { persons = {}, thread, startMs, rowId } of rows) {
     const parentId = rootless ? '00000000000000aa' : spans[0]?.spanId;
-    const attributes = Object.fromEntries(Object.entries(persons).map(([kind, value]) => [KEYS[kind as Kind], value]));
+    const named = Object.entries(persons).map(([kind, value]) => [KEYS[kind as Kind], value] as const);
+    const attributes = Object.fromEntries(thread === undefined ? named : [...named, ['session.id', thread] as const]);
     spans.push({
       traceId: id,
       spanId: rowId ?? newSpanId(),

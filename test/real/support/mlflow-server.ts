@@ -1,8 +1,14 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
-import { otlpBody, type OtlpSpan } from './otlp.ts';
-import { ensureEnvironment, startServer, type PythonEnvironment, type PythonServer } from './python-server.ts';
+import { maintain, rowsIn } from './database.ts';
+import {
+  ensureEnvironment,
+  prepared,
+  startServer,
+  type PythonEnvironment,
+  type PythonServer,
+} from './python-server.ts';
+import { SpanWriter, type SpanToWrite } from './spans.ts';
 
 /** The server that the connector is judged by. The exporter is what applications send spans with. */
 const PACKAGES = ['mlflow==3.17.2', 'opentelemetry-exporter-otlp-proto-http==1.45.2'];
@@ -12,6 +18,7 @@ export class MlflowServer {
   readonly environment: PythonEnvironment;
   readonly url: string;
   private readonly server: PythonServer;
+  private writer: SpanWriter | null = null;
 
   private constructor(environment: PythonEnvironment, server: PythonServer) {
     this.environment = environment;
@@ -19,11 +26,41 @@ export class MlflowServer {
     this.url = `http://127.0.0.1:${server.ports[0] ?? 0}`;
   }
 
-  static async start(): Promise<MlflowServer> {
-    const environment = await ensureEnvironment({ name: 'mlflow', packages: PACKAGES });
+  /**
+   * @param fill what the server is to hold from the start, written once and copied by all later runs.
+   * @param env further settings of the server.
+   */
+  static async start(
+    fill?: { readonly name: string; readonly write: (server: MlflowServer) => Promise<void> },
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<MlflowServer> {
+    const environment = await MlflowServer.install();
+    const empty = await prepared(environment, 'empty', async (directory) => {
+      await (await MlflowServer.on(environment, { directory })).close();
+    });
+    if (fill === undefined) return MlflowServer.on(environment, { from: empty }, env);
+    const filled = await prepared(environment, fill.name, async (directory) => {
+      const server = await MlflowServer.on(environment, { directory, from: empty });
+      await fill.write(server);
+      await server.close();
+    });
+    return MlflowServer.on(environment, { from: filled }, env);
+  }
+
+  /** Installs the server, once. */
+  static install(): Promise<PythonEnvironment> {
+    return ensureEnvironment({ name: 'mlflow', packages: PACKAGES });
+  }
+
+  private static async on(
+    environment: PythonEnvironment,
+    place: { readonly directory?: string; readonly from?: string },
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<MlflowServer> {
     const server = await startServer({
       name: 'mlflow',
       ports: 1,
+      ...place,
       command: ({ ports, directory }) => ({
         file: environment.python,
         args: [
@@ -31,7 +68,12 @@ export class MlflowServer {
           ...['--backend-store-uri', `sqlite:///${join(directory, 'mlflow.db')}`],
           ...['--artifacts-destination', join(directory, 'artifacts')],
         ],
-        env: { MLFLOW_DISABLE_TELEMETRY: 'true', DO_NOT_TRACK: 'true', MLFLOW_SERVER_ENABLE_JOB_EXECUTION: 'false' },
+        env: {
+          MLFLOW_DISABLE_TELEMETRY: 'true',
+          DO_NOT_TRACK: 'true',
+          MLFLOW_SERVER_ENABLE_JOB_EXECUTION: 'false',
+          ...env,
+        },
       }),
       readyUrl: (ports) => `http://127.0.0.1:${ports[0] ?? 0}/health`,
     });
@@ -44,16 +86,7 @@ export class MlflowServer {
 
   /** Rows straight from the database file, past the server. */
   rows(sql: string, ...values: readonly (string | number)[]): readonly Record<string, unknown>[] {
-    const database = new DatabaseSync(this.databaseFile, { readOnly: true });
-    try {
-      database.exec('pragma busy_timeout = 10000');
-      const statement = database.prepare(sql);
-      // Nanoseconds are more than a number holds.
-      statement.setReadBigInts(true);
-      return statement.all(...values).map(withNumbers);
-    } finally {
-      database.close();
-    }
+    return rowsIn(this.databaseFile, sql, values);
   }
 
   /**
@@ -61,17 +94,17 @@ export class MlflowServer {
    * makes it read every span of the experiment once for each trace.
    */
   analyze(): void {
-    const database = new DatabaseSync(this.databaseFile);
-    try {
-      database.exec('pragma busy_timeout = 30000; analyze');
-    } finally {
-      database.close();
-    }
+    maintain(this.databaseFile, 'analyze');
   }
 
-  /** The database file itself, for what stands in its free pages. */
-  rawDatabase(): Buffer {
-    return readFileSync(this.databaseFile);
+  /** What an operator does to the database file with its own tools, for instance `vacuum`. */
+  maintain(sql: string): void {
+    maintain(this.databaseFile, sql);
+  }
+
+  /** How often a text stands in the database file itself, whether or not any row holds it. */
+  inFile(text: string): number {
+    return readFileSync(this.databaseFile, 'latin1').split(text).length - 1;
   }
 
   /** Paths of all files in the artifact folder, relative to it. */
@@ -92,14 +125,10 @@ export class MlflowServer {
     return id;
   }
 
-  /** Writes spans as an OpenTelemetry exporter does: they are there when this returns. */
-  async send(experimentId: string, spans: readonly OtlpSpan[]): Promise<void> {
-    const answer = await fetch(`${this.url}/v1/traces`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-protobuf', 'x-mlflow-experiment-id': experimentId },
-      body: otlpBody(spans),
-    });
-    if (!answer.ok) throw new Error(`MLflow answered ${answer.status} to spans: ${await answer.text()}`);
+  /** Writes spans by OpenTelemetry's own exporter: they are there when this returns. */
+  async send(experimentId: string, spans: readonly SpanToWrite[]): Promise<void> {
+    this.writer ??= new SpanWriter(this.environment, this.url);
+    await this.writer.write(spans, { 'x-mlflow-experiment-id': experimentId });
   }
 
   /** A call past the connector. */
@@ -126,16 +155,8 @@ export class MlflowServer {
     return this.server.log();
   }
 
-  close(): Promise<void> {
-    return this.server.close();
+  async close(): Promise<void> {
+    await this.writer?.close();
+    await this.server.close();
   }
-}
-
-function withNumbers(row: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(row).map(([name, value]) => {
-      if (typeof value !== 'bigint') return [name, value];
-      return [name, Number.isSafeInteger(Number(value)) ? Number(value) : String(value)];
-    }),
-  );
 }

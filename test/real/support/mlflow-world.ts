@@ -24,7 +24,11 @@ export interface MlflowWorld {
 export async function startMlflowWorld(
   title: string,
   server: MlflowServer,
-  options: { readonly experiments?: readonly string[]; readonly accept?: readonly string[] } = {},
+  options: {
+    readonly experiments?: readonly string[];
+    readonly accept?: readonly string[];
+    readonly spanSearch?: boolean;
+  } = {},
 ): Promise<MlflowWorld> {
   const accept = options.accept ?? ['run-data', 'database-remains'];
   const held: { wire?: Wire } = {};
@@ -39,6 +43,7 @@ export async function startMlflowWorld(
         identifiers: IDENTIFIERS,
         accept: [...accept],
         callsPerMinute: 6000,
+        ...(options.spanSearch === undefined ? {} : { spanSearch: options.spanSearch }),
         ...(options.experiments === undefined ? {} : { experiments: [...options.experiments] }),
       });
       const store = openStore(CONNECTION, config, { clock, fetch: wire.fetch });
@@ -63,7 +68,7 @@ export interface Order {
 export function writeTraces(
   server: MlflowServer,
   orders: { readonly otlp?: readonly Order[]; readonly client?: readonly Order[] },
-): Promise<{ readonly otlp: string[][]; readonly client: string[][]; readonly secureDelete: number }> {
+): Promise<{ readonly otlp: string[][]; readonly client: string[][] }> {
   const script = fileURLToPath(new URL('../python/mlflow_traces.py', import.meta.url));
   return runScript(server.environment, script, { url: server.url, ...orders });
 }

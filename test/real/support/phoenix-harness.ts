@@ -1,7 +1,9 @@
-import { virtualNow, type ClockSetting } from '../../../src/erasure/clock.ts';
+import { virtualNow } from '../../../src/erasure/clock.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import type { Kind, SeedTrace, Seeded, StoreHarness } from '../../conformance/harness.ts';
-import { newSpanId, newTraceId, Phoenix, type SpanToWrite } from './phoenix.ts';
+import { Phoenix } from './phoenix.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
+import { withVirtualDate } from './virtual-date.ts';
 
 const IDENTIFIERS: Record<Kind, string[]> = { user_id: ['user.id'], email: ['metadata.email'] };
 const PROJECTS = ['chat', 'agent'] as const;
@@ -49,7 +51,7 @@ export const phoenix: StoreHarness = {
   storable: () => true,
   isDelete,
   overcount: { because: 'answers to deletes count nothing' },
-  erasure: { startMs: Date.UTC(2026, 10, 25, 12), speed: 60 },
+  erasure: { startMs: Date.UTC(2026, 10, 25, 12), speed: 300 },
   mostMs: 600_000,
   async start(clock) {
     shared ??= Phoenix.start();
@@ -74,12 +76,12 @@ export const phoenix: StoreHarness = {
             projects: names,
             identifiers: IDENTIFIERS,
             accept: PHOENIX_ACCEPT,
-            settle: '1 min',
+            settle: '5 min',
             ...(smallPages ? { pageSize: 10 } : {}),
           }),
           { clock: own, fetch: passes, ...(log === undefined ? {} : { log }) },
         ),
-      fetch: passing(clock, habits),
+      fetch: withVirtualDate(passing(habits), clock),
       seed: async (traces) => {
         const written = traces.map((trace) => spansOf(trace, suffix, virtualNow(clock)));
         await server.write(written.flat());
@@ -90,7 +92,7 @@ export const phoenix: StoreHarness = {
           const [first] = spans;
           if (first === undefined) throw new Error('a trace without rows');
           return {
-            projectId: stored.get(`${first.traceId} ${first.spanId}`) ?? ids.get(first.project) ?? '',
+            projectId: stored.get(`${first.traceId} ${first.spanId}`) ?? ids.get(first.project ?? '') ?? '',
             traceId: first.traceId,
             rowIds: spans.map(({ spanId }) => spanId),
           };
@@ -140,7 +142,7 @@ function spansOf(
   nowMs: number,
 ) {
   const ids = rows.map(({ rowId }) => rowId ?? newSpanId());
-  return rows.map(({ persons: { user_id: user, email } = {}, startMs }, index): SpanToWrite => {
+  return rows.map(({ persons: { user_id: user, email } = {}, thread, startMs }, index): SpanToWrite => {
     const start = startMs ?? nowMs - 30 * DAY_MS + index;
     const parentId = rootless ? 'feedfeedfeedfeed' : index === 0 ? null : (ids[0] ?? null);
     return {
@@ -154,19 +156,20 @@ function spansOf(
       attributes: {
         ...(user === undefined ? {} : { 'user.id': user }),
         ...(email === undefined ? {} : { metadata: JSON.stringify({ email }) }),
+        ...(thread === undefined ? {} : { 'session.id': thread }),
       },
     };
   });
 }
 
-export interface Passing {
+interface Passing {
   readonly blind: boolean;
   readonly filterIgnored: boolean;
   readonly dropsDeletes: boolean;
 }
 
-/** The way to the server: its clock is ours, and it has the habits that a case asks for. */
-export function passing(clock: ClockSetting, habits: Passing): typeof fetch {
+/** The way to the server, with the habits that a case asks for. */
+function passing(habits: Passing): typeof fetch {
   return async (input, init) => {
     const url = new URL(typeof input === 'string' ? input : input instanceof URL ? input.href : input.url);
     const body = typeof init?.body === 'string' ? init.body : '';
@@ -186,13 +189,8 @@ export function passing(clock: ClockSetting, habits: Passing): typeof fetch {
       }
     }
     const answer = await fetch(url, { ...init, ...(sent === '' ? {} : { body: sent }) });
-    const headers = new Headers(answer.headers);
-    headers.set('date', new Date(virtualNow(clock)).toUTCString());
-    for (const name of ['content-length', 'content-encoding']) headers.delete(name);
-    const text = await answer.text();
-    if (answer.status === 204) return new Response(null, { status: 204, headers });
-    const shown = habits.blind && answer.ok ? JSON.stringify(blinded(JSON.parse(text) as unknown)) : text;
-    return new Response(shown, { status: answer.status, headers });
+    if (!habits.blind || !answer.ok || answer.status === 204) return answer;
+    return Response.json(blinded(await answer.json()), { status: answer.status });
   };
 }
 

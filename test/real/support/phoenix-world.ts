@@ -1,8 +1,9 @@
 import type { ClockSetting } from '../../../src/erasure/clock.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import { World } from '../../support/world.ts';
-import { newSpanId, newTraceId, type Phoenix, type SpanToWrite } from './phoenix.ts';
-import { passing } from './phoenix-harness.ts';
+import type { Phoenix } from './phoenix.ts';
+import { newSpanId, newTraceId, type SpanToWrite } from './spans.ts';
+import { withVirtualDate } from './virtual-date.ts';
 
 export const PHOENIX_CONNECTION = 'phoenix-prod';
 const IDENTIFIERS = { user_id: ['user.id'], email: ['metadata.email'] };
@@ -11,6 +12,12 @@ export interface PhoenixWorldOptions {
   /** Projects that the connection sees. Default: every one of the server. */
   readonly projects?: readonly string[];
   readonly accept?: readonly string[];
+  /** Virtual milliseconds per real one. Default: 300. */
+  readonly speed?: number;
+  /** Default: 5 min, a second at the default speed. */
+  readonly settle?: string;
+  /** As in the config's policy. Default: none. */
+  readonly aftercare?: string[];
   /** Awaited before each call. */
   readonly onCall?: (call: {
     readonly method: string;
@@ -19,23 +26,21 @@ export interface PhoenixWorldOptions {
   }) => void | Promise<void>;
 }
 
-/**
- * A worker and a client whose only connection is a real Phoenix. Their clock runs sixty times as fast as the server's:
- * a settle time of a minute passes in a second.
- */
+/** A worker and a client whose only connection is a real Phoenix. Their clock runs faster than the server's. */
 export function phoenixWorld(title: string, server: Phoenix, options: PhoenixWorldOptions = {}): Promise<World> {
   const accept = options.accept ?? [];
   return World.start(title, {
     start: Date.UTC(2026, 10, 25, 12),
-    speed: 60,
+    speed: options.speed ?? 300,
+    config: (base) => (options.aftercare === undefined ? base : { ...base, policy: { aftercare: options.aftercare } }),
     ready: (clock: ClockSetting) => {
-      const inner = passing(clock, { blind: false, filterIgnored: false, dropsDeletes: false });
+      const inner = withVirtualDate(fetch, clock);
       const config = connectionSchema.parse({
         store: 'phoenix',
         baseUrl: server.url,
         identifiers: IDENTIFIERS,
         accept,
-        settle: '1 min',
+        settle: options.settle ?? '5 min',
         ...(options.projects === undefined ? {} : { projects: options.projects }),
       });
       const fetchCounted: typeof fetch = async (input, init) => {

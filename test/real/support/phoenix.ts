@@ -1,36 +1,25 @@
-import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ensureEnvironment, startServer, type PythonEnvironment, type PythonServer } from './python-server.ts';
+import { rowsIn } from './database.ts';
+import {
+  ensureEnvironment,
+  prepared,
+  startServer,
+  type PythonEnvironment,
+  type PythonServer,
+} from './python-server.ts';
+import { SpanWriter, type SpanToWrite } from './spans.ts';
 
 /** What the connector was written against. */
 const PHOENIX_PACKAGES = ['arize-phoenix==20.26.1'] as const;
 
 const LAUNCHER = fileURLToPath(new URL('../python/phoenix_loopback.py', import.meta.url));
-const WRITER = fileURLToPath(new URL('../python/write_spans.py', import.meta.url));
 /** The launcher looks for it. */
 const HOLD = 'hold-queue';
 /** Longest wait for spans that were accepted, milliseconds: the server writes them from a queue. */
 const MOST_QUEUED_MS = 600_000;
-
-/** A span as OpenTelemetry's exporter takes it. */
-export interface SpanToWrite {
-  readonly project: string;
-  /** 32 hex digits. */
-  readonly traceId: string;
-  /** 16 hex digits. */
-  readonly spanId: string;
-  readonly parentId?: string | null;
-  readonly name: string;
-  readonly startMs: number;
-  readonly endMs: number;
-  readonly attributes?: Readonly<Record<string, string | number>>;
-}
 
 /** A span as it stands in the server's database. */
 export interface StoredSpan {
@@ -48,7 +37,7 @@ export class Phoenix {
   readonly url: string;
   readonly environment: PythonEnvironment;
   readonly #server: PythonServer;
-  #writer: Writer | null = null;
+  #writer: SpanWriter | null = null;
 
   private constructor(server: PythonServer, environment: PythonEnvironment) {
     this.#server = server;
@@ -56,12 +45,41 @@ export class Phoenix {
     this.url = `http://127.0.0.1:${server.ports[0]}`;
   }
 
-  /** @param env further settings of the server, for instance `PHOENIX_ENABLE_AUTH`. */
-  static async start(env: NodeJS.ProcessEnv = {}): Promise<Phoenix> {
-    const environment = await ensureEnvironment({ name: 'phoenix', packages: PHOENIX_PACKAGES });
+  /**
+   * @param env further settings of the server, for instance `PHOENIX_ENABLE_AUTH`.
+   * @param fill what the server is to hold from the start, written once and copied by all later runs.
+   */
+  static async start(
+    env: NodeJS.ProcessEnv = {},
+    fill?: { readonly name: string; readonly write: (server: Phoenix) => Promise<void> },
+  ): Promise<Phoenix> {
+    const environment = await Phoenix.environment();
+    const empty = await prepared(environment, 'empty', async (directory) => {
+      await (await Phoenix.#on(environment, { directory }, {})).stop();
+    });
+    if (fill === undefined) return Phoenix.#on(environment, { from: empty }, env);
+    const filled = await prepared(environment, fill.name, async (directory) => {
+      const server = await Phoenix.#on(environment, { directory, from: empty }, {});
+      await fill.write(server);
+      await server.stop();
+    });
+    return Phoenix.#on(environment, { from: filled }, env);
+  }
+
+  /** Installs the server, once. */
+  static environment(): Promise<PythonEnvironment> {
+    return ensureEnvironment({ name: 'phoenix', packages: PHOENIX_PACKAGES });
+  }
+
+  static async #on(
+    environment: PythonEnvironment,
+    place: { readonly directory?: string; readonly from?: string },
+    env: NodeJS.ProcessEnv,
+  ): Promise<Phoenix> {
     const server = await startServer({
       name: 'phoenix',
       ports: 2,
+      ...place,
       readyUrl: ([port]) => `http://127.0.0.1:${port}/readyz`,
       command: ({ ports: [port, grpcPort], directory }) => ({
         file: environment.python,
@@ -113,7 +131,7 @@ export class Phoenix {
 
   /** Hands spans to the server by OpenTelemetry's own exporter: that they were accepted is all that is known then. */
   async send(spans: readonly SpanToWrite[]): Promise<void> {
-    this.#writer ??= new Writer(this.environment, this.url);
+    this.#writer ??= new SpanWriter(this.environment, this.url);
     await this.#writer.write(spans);
   }
 
@@ -149,13 +167,7 @@ export class Phoenix {
 
   /** Reads the database file itself, past the server. */
   query<Row>(sql: string, ...parameters: readonly (string | number)[]): Row[] {
-    const database = new DatabaseSync(join(this.directory, 'phoenix.db'), { readOnly: true });
-    try {
-      database.exec('pragma busy_timeout = 10000');
-      return database.prepare(sql).all(...parameters) as Row[];
-    } finally {
-      database.close();
-    }
+    return rowsIn(join(this.directory, 'phoenix.db'), sql, parameters);
   }
 
   /** Every span of the projects named, or of all. */
@@ -200,48 +212,4 @@ export class Phoenix {
 
 function projectIdOf(row: number): string {
   return Buffer.from(`Project:${row}`).toString('base64');
-}
-
-export function newTraceId(): string {
-  return randomBytes(16).toString('hex');
-}
-
-export function newSpanId(): string {
-  return randomBytes(8).toString('hex');
-}
-
-/** The exporter, in a process that is started once. */
-class Writer {
-  readonly #child;
-  readonly #lines: AsyncIterator<string>;
-  #errors = '';
-  #last: Promise<unknown> = Promise.resolve();
-
-  constructor(environment: PythonEnvironment, url: string) {
-    this.#child = spawn(environment.python, [WRITER, url], { stdio: 'pipe' });
-    this.#child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-      this.#errors = (this.#errors + chunk).slice(-5000);
-    });
-    this.#child.stdin.on('error', () => undefined);
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-  }
-
-  write(spans: readonly SpanToWrite[]): Promise<void> {
-    // One after the other: answers carry no name.
-    const done = this.#last.then(async () => {
-      this.#child.stdin.write(`${JSON.stringify({ spans })}\n`);
-      const line = await this.#lines.next();
-      if (line.done === true) throw new Error(`the exporter ended: ${this.#errors}`);
-      if (!(JSON.parse(line.value) as { ok: boolean }).ok) throw new Error('the server did not accept spans');
-    });
-    this.#last = done.catch(() => undefined);
-    return done;
-  }
-
-  async close(): Promise<void> {
-    if (this.#child.exitCode !== null) return;
-    const ended = new Promise((resolve) => this.#child.once('close', resolve));
-    this.#child.stdin.end();
-    await ended;
-  }
 }

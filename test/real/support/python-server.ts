@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rename, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,6 +77,40 @@ export async function ensureEnvironment(options: EnvironmentOptions): Promise<Py
   }
 }
 
+/**
+ * A folder for servers to begin with, made once and kept with the environment: what takes long to make, a migrated database
+ * or many traces, is copied by all later runs. Safe when two processes ask at once.
+ *
+ * @param name says what is in it; another content needs another name.
+ * @param make fills an empty folder, and leaves no process behind.
+ */
+export async function prepared(
+  { directory }: PythonEnvironment,
+  name: string,
+  make: (directory: string) => Promise<void>,
+  log: (line: string) => void = (line): void => void process.stderr.write(`${line}\n`),
+): Promise<string> {
+  const path = join(directory, 'prepared', name);
+  if (existsSync(path)) return path;
+  mkdirSync(join(directory, 'prepared'), { recursive: true });
+  const release = await takeLock(`${path}.lock`, name, log);
+  const growing = `${path}.growing`;
+  try {
+    if (existsSync(path)) return path;
+    const started = Date.now();
+    log(`Making the data that tests begin with (${name}), once; up to 5 minutes ...`);
+    rmSync(growing, { recursive: true, force: true });
+    mkdirSync(growing);
+    await make(growing);
+    await rename(growing, path);
+    log(`${name} is there after ${Math.round((Date.now() - started) / 1000)} s.`);
+    return path;
+  } finally {
+    rmSync(growing, { recursive: true, force: true });
+    release();
+  }
+}
+
 export interface ServerOptions {
   readonly name: string;
   /** How many free ports on loopback it needs. */
@@ -93,6 +127,8 @@ export interface ServerOptions {
   readonly readyUrl: (ports: readonly number[]) => string;
   /** A folder that was used before; it is kept on close. @default a new one, removed on close. */
   readonly directory?: string;
+  /** A folder whose content its own begins with, see `prepared`. @default none, it begins empty. */
+  readonly from?: string;
 }
 
 /** A server running on loopback, in a process that is ours. */
@@ -116,6 +152,7 @@ export interface PythonServer {
 export async function startServer(options: ServerOptions): Promise<PythonServer> {
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), `lethe-${options.name}-`)));
   try {
+    if (options.from !== undefined) await cp(options.from, directory, { recursive: true });
     for (let tries = 1; ; tries += 1) {
       const server = await startOnce(options, directory);
       if (typeof server !== 'string') return server;
