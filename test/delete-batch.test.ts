@@ -5,7 +5,7 @@ import { imbalances } from '../src/erasure/ledger.ts';
 import type { BlobRef } from '../src/erasure/steps.ts';
 import { guarded, KillSwitch } from '../src/stores/guard.ts';
 import type { DeleteOrder, Receipt, Row, TraceStore } from '../src/stores/port.ts';
-import { laneSteps, PROMPT, type LaneSteps } from './support/open-lane.ts';
+import { laneSteps, PROMPT, type LaneSteps } from './support/scripted-lane.ts';
 import { OTHER_PROJECT, PROJECT, refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 
 let open: LaneSteps[] = [];

@@ -279,11 +279,7 @@ const FINALLY: readonly (readonly [string, Judge<End>])[] = [
       if (!VERDICTS.has(lane.status)) return `the request has ended, and a lane is ${lane.status}`;
       if (lane.status === 'abandoned') return null;
       if (facts.abandoned) return `an operator abandoned the lane, and it says ${lane.status}`;
-      const kinds = new Set(
-        status.exceptions
-          .filter(({ connection }) => connection === facts.side.connection)
-          .map(({ kind }) => kind as string),
-      );
+      const kinds = exceptionsOf(status, facts);
       const counts: readonly (readonly [string, number])[] = [
         ['survived', lane.traces.survived],
         ['shared', lane.traces.shared],
@@ -324,11 +320,17 @@ const FINALLY: readonly (readonly [string, Judge<End>])[] = [
   ['P35', recordLacks],
 ];
 
+function exceptionsOf({ exceptions }: RequestStatus, { side }: LaneFacts): ReadonlySet<string> {
+  return new Set(exceptions.filter(({ connection }) => connection === side.connection).map(({ kind }) => kind));
+}
+
 /** P2: nothing that is said to be gone is there. */
 function livesOn({ facts, lane, record, status }: End): string | null {
   if (lane.status === 'abandoned') {
     return null;
   }
+  // Of a store that shows nothing of anybody from the plan on, no read can tell whether it is empty: that is what is said.
+  if (exceptionsOf(status, facts).has('no-control')) return null;
   const entries = entriesOf(record, facts);
   const counted = entries.flatMap((entry) =>
     (entry.kind === 'read' && entry.counted) || entry.kind === 'plan' ? [Date.parse(entry.at)] : [],
