@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatReport } from '../src/cli/report.ts';
 import { formatStatus } from '../src/cli/format.ts';
@@ -8,7 +8,8 @@ import { DAY_MS } from '../src/erasure/rhythm.ts';
 import type { RequestStatus } from '../src/erasure/status.ts';
 import type { LookAddendum } from '../src/evidence/addenda.ts';
 import { startThreeStores, type ThreeStores } from './support/three-stores.ts';
-import { CONNECTION, World } from './support/world.ts';
+import { CONNECTION, type World } from './support/world.ts';
+import { worldsOfFile } from './support/worlds.ts';
 
 /** A week in two seconds. */
 const SPEED = 300_000;
@@ -16,20 +17,17 @@ const SPEED = 300_000;
 const EMAIL = 'ann@example.org';
 
 /** Weeks pass in seconds, and a busy machine makes them some more. */
-jest.setTimeout(180_000);
+jest.setTimeout(240_000);
 
-let world: World | null = null;
-let stores: ThreeStores | null = null;
-afterEach(async () => {
-  await world?.close();
-  await stores?.close();
-  world = null;
-  stores = null;
+// Closed after the worlds that use them.
+const stores: ThreeStores[] = [];
+afterAll(async () => {
+  await Promise.all(stores.map((three) => three.close()));
 });
+const open = worldsOfFile();
 
 async function watched(title: string, aftercare: string[], speed = SPEED): Promise<World> {
-  world = await World.start(title, { speed, config: (base) => ({ ...base, policy: { aftercare } }) });
-  return world;
+  return open(title, { speed, config: (base) => ({ ...base, policy: { aftercare } }) });
 }
 
 /** Polls the status until aftercare fits. Bounded by the test's own time limit. */
@@ -90,52 +88,55 @@ describe('what a watch is made of', () => {
 });
 
 describe('aftercare', () => {
-  test('looks three times after the end, tells it in addenda, and leaves the sealed record as it was', async () => {
-    const at = await watched('clean watch', ['7 days', '1 day', '30 days']);
-    at.seed(['u_42', 'u_7', 'u_8'], 3);
-    const end = await at.eraseToEnd();
-    expect(end.status).toBe('verified');
-    const { requestId } = end;
-    const { digest } = await at.record(requestId);
-    expect(digest).not.toBeNull();
-    const watching = await untilLooks(at, requestId, ({ looks }) => looks.length > 0);
-    expect(watching.aftercare).toMatchObject({ state: 'watching' });
-    expect(Date.parse(watching.aftercare?.nextLookAt ?? '')).toBeGreaterThan(Date.parse(end.endedAt ?? ''));
-    expect(formatStatus(watching, null)).toContain('Aftercare: goes on, looks next');
-    // A sleeping watch is nothing that is stuck.
-    const { checks } = await at.client.doctor();
-    expect(checks.filter(({ area, level }) => area === 'requests' && level !== 'ok')).toEqual([]);
+  test.concurrent(
+    'looks three times after the end, tells it in addenda, and leaves the sealed record as it was',
+    async () => {
+      const at = await watched('clean watch', ['7 days', '1 day', '30 days']);
+      at.seed(['u_42', 'u_7', 'u_8'], 3);
+      const end = await at.eraseToEnd();
+      expect(end.status).toBe('verified');
+      const { requestId } = end;
+      const { digest } = await at.record(requestId);
+      expect(digest).not.toBeNull();
+      const watching = await untilLooks(at, requestId, ({ looks }) => looks.length > 0);
+      expect(watching.aftercare).toMatchObject({ state: 'watching' });
+      expect(Date.parse(watching.aftercare?.nextLookAt ?? '')).toBeGreaterThan(Date.parse(end.endedAt ?? ''));
+      expect(formatStatus(watching, null)).toContain('Aftercare: goes on, looks next');
+      // A sleeping watch is nothing that is stuck.
+      const { checks } = await at.client.doctor();
+      expect(checks.filter(({ area, level }) => area === 'requests' && level !== 'ok')).toEqual([]);
 
-    const { aftercare } = await untilLooks(at, requestId, ({ state }) => state === 'ended');
-    expect(aftercare?.looks.map(({ look, answer, request }) => [look, answer, request])).toEqual([
-      [1, 'clean', null],
-      [2, 'clean', null],
-      [3, 'clean', null],
-    ]);
-    const record = await at.record(requestId);
-    expect(record.digest).toBe(digest);
-    const looks = await looksIn(at, requestId);
-    const endedMs = Date.parse(end.endedAt ?? '');
-    for (const [index, days] of [1, 7, 30].entries()) {
-      const { due, at: looked, answer, controls, reports } = looks[index]!;
-      expect(Date.parse(due)).toBe(endedMs + days * DAY_MS);
-      expect(Date.parse(looked)).toBeGreaterThanOrEqual(Date.parse(due));
-      expect(answer).toBe('clean');
-      // Every way of searching and of looking up was used, each with controls that it saw.
-      const used = Object.entries(controls);
-      expect(used.length).toBeGreaterThanOrEqual(4);
-      for (const [, { asked, seen }] of used) expect([asked > 0, seen]).toEqual([true, asked]);
-      expect(new Set(reports.map(({ purpose }) => purpose))).toEqual(new Set(['controls', 'lookup', 'find']));
-    }
-    expect(formatReport(requestId, record)).toMatch(/Addenda: [^]*look 3, langsmith-prod: clean/);
-    // A watch is no request, and nobody waits for it.
-    expect((await at.client.list()).map((one) => one.requestId)).toEqual([requestId]);
-    expect(at.sim.truth.submissions()).toHaveLength(1);
-    expect(at.sim.truth.unasked()).toEqual([]);
-    for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(3);
-  });
+      const { aftercare } = await untilLooks(at, requestId, ({ state }) => state === 'ended');
+      expect(aftercare?.looks.map(({ look, answer, request }) => [look, answer, request])).toEqual([
+        [1, 'clean', null],
+        [2, 'clean', null],
+        [3, 'clean', null],
+      ]);
+      const record = await at.record(requestId);
+      expect(record.digest).toBe(digest);
+      const looks = await looksIn(at, requestId);
+      const endedMs = Date.parse(end.endedAt ?? '');
+      for (const [index, days] of [1, 7, 30].entries()) {
+        const { due, at: looked, answer, controls, reports } = looks[index]!;
+        expect(Date.parse(due)).toBe(endedMs + days * DAY_MS);
+        expect(Date.parse(looked)).toBeGreaterThanOrEqual(Date.parse(due));
+        expect(answer).toBe('clean');
+        // Every way of searching and of looking up was used, each with controls that it saw.
+        const used = Object.entries(controls);
+        expect(used.length).toBeGreaterThanOrEqual(4);
+        for (const [, { asked, seen }] of used) expect([asked > 0, seen]).toEqual([true, asked]);
+        expect(new Set(reports.map(({ purpose }) => purpose))).toEqual(new Set(['controls', 'lookup', 'find']));
+      }
+      expect(formatReport(requestId, record)).toMatch(/Addenda: [^]*look 3, langsmith-prod: clean/);
+      // A watch is no request, and nobody waits for it.
+      expect((await at.client.list()).map((one) => one.requestId)).toEqual([requestId]);
+      expect(at.sim.truth.submissions()).toHaveLength(1);
+      expect(at.sim.truth.unasked()).toEqual([]);
+      for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(3);
+    },
+  );
 
-  test('without aftercare in the config nothing is watched', async () => {
+  test.concurrent('without aftercare in the config nothing is watched', async () => {
     const at = await watched('no watch', []);
     at.seed(['u_42', 'u_7', 'u_8'], 1);
     const { requestId } = await at.eraseToEnd();
@@ -145,7 +146,7 @@ describe('aftercare', () => {
     expect((await at.record(requestId)).addenda).toBeUndefined();
   });
 
-  test('an abandoned request and a plan are not watched', async () => {
+  test.concurrent('an abandoned request and a plan are not watched', async () => {
     const at = await watched('not watched', ['1 day']);
     at.seed(['u_42', 'u_7', 'u_8'], 1);
     const plan = await at.client.plan({ identifiers: [{ kind: 'user_id', value: 'u_42' }] });
@@ -158,7 +159,7 @@ describe('aftercare', () => {
     }
   });
 
-  test('what comes back until day 7 becomes a new request, which erases it and nobody else', async () => {
+  test.concurrent('what comes back until day 7 becomes a new request, which erases it and nobody else', async () => {
     const at = await watched('resurrection', ['1 day', '7 days'], 60_000);
     const traceIds = at.seed(['u_42', 'u_7', 'u_8'], 3).get('u_42') ?? [];
     const end = await at.eraseToEnd({ requestId: 'ticket-4711' });
@@ -192,84 +193,89 @@ describe('aftercare', () => {
     for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(3);
   });
 
-  test('traces of before the end that nobody had seen are erased by a new request, asked for by who asked first', async () => {
-    const policy = { aftercare: ['20 days'], secondPersonAbove: 50 };
-    world = await World.start('late data', { speed: SPEED, config: (base) => ({ ...base, policy }) });
-    const at = world;
-    at.seed(['u_42', 'u_7', 'u_8'], 2);
-    const end = await at.eraseToEnd({ requestedBy: 'ines' });
-    const late = ['11111111-0000-4000-8000-000000000001'];
-    // Before the cut-off: what began after it is new activity, and stays.
-    write(at, late, { user_id: 'u_42' }, Date.parse(end.receivedAt) - DAY_MS);
-    const { aftercare } = await untilLooks(at, end.requestId, ({ looks }) =>
-      looks.some(({ request }) => request !== null),
-    );
-    expect(aftercare?.looks[0]).toMatchObject({ answer: 'late', request: `${end.requestId}-again-1` });
-    const again = await at.client.result(`${end.requestId}-again-1`);
-    expect(again).toMatchObject({ status: 'verified', exceptions: [] });
-    expect((await at.record(again.requestId)).request?.requestedBy).toBe('ines');
-    expect(at.liveTraces('u_42')).toEqual([]);
-    // Whoever ends a watch from outside is told that nothing is looked at any more.
-    await at.client.temporal.workflow.getHandle(watchIdOf(again.requestId)).terminate('test');
-    const stopped = await untilLooks(at, again.requestId, ({ state }) => state !== 'watching');
-    expect(stopped.aftercare).toMatchObject({ state: 'stopped', nextLookAt: null });
-    expect(formatStatus(stopped, null)).toContain('no look comes any more');
-    expect(at.sim.truth.unasked()).toEqual([]);
-    for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(2);
-  });
+  test.concurrent(
+    'traces of before the end that nobody had seen are erased by a new request, asked for by who asked first',
+    async () => {
+      const policy = { aftercare: ['20 days'], secondPersonAbove: 50 };
+      const at = await open('late data', { speed: SPEED, config: (base) => ({ ...base, policy }) });
+      at.seed(['u_42', 'u_7', 'u_8'], 2);
+      const end = await at.eraseToEnd({ requestedBy: 'ines' });
+      const late = ['11111111-0000-4000-8000-000000000001'];
+      // Before the cut-off: what began after it is new activity, and stays.
+      write(at, late, { user_id: 'u_42' }, Date.parse(end.receivedAt) - DAY_MS);
+      const { aftercare } = await untilLooks(at, end.requestId, ({ looks }) =>
+        looks.some(({ request }) => request !== null),
+      );
+      expect(aftercare?.looks[0]).toMatchObject({ answer: 'late', request: `${end.requestId}-again-1` });
+      const again = await at.client.result(`${end.requestId}-again-1`);
+      expect(again).toMatchObject({ status: 'verified', exceptions: [] });
+      expect((await at.record(again.requestId)).request?.requestedBy).toBe('ines');
+      expect(at.liveTraces('u_42')).toEqual([]);
+      // Whoever ends a watch from outside is told that nothing is looked at any more.
+      await at.client.temporal.workflow.getHandle(watchIdOf(again.requestId)).terminate('test');
+      const stopped = await untilLooks(at, again.requestId, ({ state }) => state !== 'watching');
+      expect(stopped.aftercare).toMatchObject({ state: 'stopped', nextLookAt: null });
+      expect(formatStatus(stopped, null)).toContain('no look comes any more');
+      expect(at.sim.truth.unasked()).toEqual([]);
+      for (const other of ['u_7', 'u_8']) expect(at.liveTraces(other)).toHaveLength(2);
+    },
+  );
 
-  test('a new customer with the same e-mail address is reported and not erased, also when old data comes back', async () => {
-    const at = await watched('new customer', ['20 days', '50 days']);
-    at.sim.seedPeople({
-      project: 'chat',
-      people: ['bob@example.org', 'cy@example.org'],
-      tracesPerPerson: 2,
-      key: 'email',
-    });
-    const old =
-      at.sim.seedPeople({ project: 'chat', people: [EMAIL], tracesPerPerson: 2, key: 'email' })[0]?.traceIds ?? [];
-    const end = await at.eraseToEnd({ identifiers: [{ kind: 'email', value: EMAIL }] });
-    expect(end.connections[CONNECTION]?.traces.verifiedAbsent).toBe(2);
-    const endedMs = Date.parse(end.endedAt ?? '');
-    const fresh = ['22222222-0000-4000-8000-000000000001', '22222222-0000-4000-8000-000000000002'];
-    write(at, fresh, { email: EMAIL, user_id: 'u_new' }, endedMs + DAY_MS / 2);
-    const first = await untilLooks(at, end.requestId, ({ looks }) => looks.length > 0);
-    expect(first.aftercare?.looks[0]).toMatchObject({ answer: 'new-activity', request: null });
-    write(at, old.slice(0, 1), { email: EMAIL }, endedMs - 20 * DAY_MS);
-    await untilLooks(at, end.requestId, ({ looks }) => looks[1]?.request === `${end.requestId}-again-1`);
-    const again = await at.client.result(`${end.requestId}-again-1`);
-    expect(again.status).toBe('verified-with-exceptions');
-    expect(again.exceptions).toMatchObject([{ kind: 'new-activity', count: 2 }]);
-    expect(again.connections[CONNECTION]?.traces).toMatchObject({
-      matched: 3,
-      newActivity: 2,
-      verifiedAbsent: 1,
-    });
-    // The new request has a watch of its own, which must not reach further than it did.
-    const last = await untilLooks(at, again.requestId, ({ state }) => state === 'ended');
-    expect(last.aftercare?.looks.map(({ answer, request }) => [answer, request])).toEqual([
-      ['new-activity', null],
-      ['new-activity', null],
-    ]);
+  test.concurrent(
+    'a new customer with the same e-mail address is reported and not erased, also when old data comes back',
+    async () => {
+      const at = await watched('new customer', ['20 days', '50 days']);
+      at.sim.seedPeople({
+        project: 'chat',
+        people: ['bob@example.org', 'cy@example.org'],
+        tracesPerPerson: 2,
+        key: 'email',
+      });
+      const old =
+        at.sim.seedPeople({ project: 'chat', people: [EMAIL], tracesPerPerson: 2, key: 'email' })[0]?.traceIds ?? [];
+      const end = await at.eraseToEnd({ identifiers: [{ kind: 'email', value: EMAIL }] });
+      expect(end.connections[CONNECTION]?.traces.verifiedAbsent).toBe(2);
+      const endedMs = Date.parse(end.endedAt ?? '');
+      const fresh = ['22222222-0000-4000-8000-000000000001', '22222222-0000-4000-8000-000000000002'];
+      write(at, fresh, { email: EMAIL, user_id: 'u_new' }, endedMs + DAY_MS / 2);
+      const first = await untilLooks(at, end.requestId, ({ looks }) => looks.length > 0);
+      expect(first.aftercare?.looks[0]).toMatchObject({ answer: 'new-activity', request: null });
+      write(at, old.slice(0, 1), { email: EMAIL }, endedMs - 20 * DAY_MS);
+      await untilLooks(at, end.requestId, ({ looks }) => looks[1]?.request === `${end.requestId}-again-1`);
+      const again = await at.client.result(`${end.requestId}-again-1`);
+      expect(again.status).toBe('verified-with-exceptions');
+      expect(again.exceptions).toMatchObject([{ kind: 'new-activity', count: 2 }]);
+      expect(again.connections[CONNECTION]?.traces).toMatchObject({
+        matched: 3,
+        newActivity: 2,
+        verifiedAbsent: 1,
+      });
+      // The new request has a watch of its own, which must not reach further than it did.
+      const last = await untilLooks(at, again.requestId, ({ state }) => state === 'ended');
+      expect(last.aftercare?.looks.map(({ answer, request }) => [answer, request])).toEqual([
+        ['new-activity', null],
+        ['new-activity', null],
+      ]);
 
-    for (const traceId of fresh) {
-      expect(at.sim.truth.isLive(traceId)).toBe(true);
-      expect(at.sim.truth.submissionsOf(traceId)).toEqual([]);
-    }
-    for (const traceId of old) expect(at.sim.truth.isLive(traceId)).toBe(false);
-    expect(
-      (await looksIn(at, end.requestId)).map(({ resurrected, newActivity }) => [resurrected, newActivity]),
-    ).toEqual([
-      [0, 2],
-      [1, 2],
-    ]);
-    expect(at.sim.truth.unasked()).toEqual([]);
-    for (const other of ['bob@example.org', 'cy@example.org']) {
-      expect(at.sim.truth.tracesOf([{ key: 'email', value: other }])).toHaveLength(2);
-    }
-  });
+      for (const traceId of fresh) {
+        expect(at.sim.truth.isLive(traceId)).toBe(true);
+        expect(at.sim.truth.submissionsOf(traceId)).toEqual([]);
+      }
+      for (const traceId of old) expect(at.sim.truth.isLive(traceId)).toBe(false);
+      expect(
+        (await looksIn(at, end.requestId)).map(({ resurrected, newActivity }) => [resurrected, newActivity]),
+      ).toEqual([
+        [0, 2],
+        [1, 2],
+      ]);
+      expect(at.sim.truth.unasked()).toEqual([]);
+      for (const other of ['bob@example.org', 'cy@example.org']) {
+        expect(at.sim.truth.tracesOf([{ key: 'email', value: other }])).toHaveLength(2);
+      }
+    },
+  );
 
-  test('a look that fails for more than a day is recorded each time and made later', async () => {
+  test.concurrent('a look that fails for more than a day is recorded each time and made later', async () => {
     const at = await watched('failed look', ['5 days'], 60_000);
     at.seed(['u_42', 'u_7', 'u_8'], 2);
     const { requestId } = await at.eraseToEnd();
@@ -288,7 +294,7 @@ describe('aftercare', () => {
     expect(looks.map(({ attempt }) => attempt)).toEqual(looks.map((_look, index) => index + 1));
   });
 
-  test('reads that see nothing at all prove nothing, and never make a look clean', async () => {
+  test.concurrent('reads that see nothing at all prove nothing, and never make a look clean', async () => {
     const at = await watched('blind look', ['8 days'], 100_000);
     at.seed(['u_42', 'u_7', 'u_8'], 2);
     const { requestId } = await at.eraseToEnd();
@@ -301,7 +307,7 @@ describe('aftercare', () => {
     expect((await looksIn(at, requestId))[0]).toMatchObject({ answer: 'inconclusive', resurrected: 0 });
   });
 
-  test('a look is given up after its tries, and the record says so', async () => {
+  test.concurrent('a look is given up after its tries, and the record says so', async () => {
     const at = await watched('given up', ['20 days', '70 days'], 400_000);
     at.seed(['u_42', 'u_7', 'u_8'], 2);
     const { requestId } = await at.eraseToEnd();
@@ -319,7 +325,7 @@ describe('aftercare', () => {
     expect(first.map(({ answer }) => answer)).toEqual([...Array.from({ length: 20 }, () => 'trouble'), 'failed']);
   });
 
-  test('a watch outlives its worker, and begins again where an earlier run stopped', async () => {
+  test.concurrent('a watch outlives its worker, and begins again where an earlier run stopped', async () => {
     const at = await watched('restart', ['1 day', '60 days']);
     at.seed(['u_42', 'u_7', 'u_8'], 2);
     const end = await at.eraseToEnd();
@@ -349,17 +355,17 @@ describe('aftercare', () => {
     expect((await looksIn(at, end.requestId)).at(-1)).toMatchObject({ look: 2, attempt: 2, answer: 'clean' });
   });
 
-  test('every store is looked at again, and clean means clean in each', async () => {
+  test.concurrent('every store is looked at again, and clean means clean in each', async () => {
     const held: { started?: ThreeStores } = {};
-    world = await World.start('three stores watched', {
+    const world = await open('three stores watched', {
       speed: 60_000,
       ready: async (clock) => {
         held.started = await startThreeStores(clock);
+        stores.push(held.started);
         return {};
       },
       config: (base) => ({ ...base, connections: held.started?.connections ?? {}, policy: { aftercare: ['10 days'] } }),
     });
-    stores = held.started ?? null;
     const { langsmith, braintrust, respan } = held.started!;
     const people = { people: ['u_42', 'u_7', 'u_8', 'u_9'], tracesPerPerson: 3 };
     langsmith.seedPeople({ project: 'chat', ...people });
@@ -386,30 +392,33 @@ describe('aftercare', () => {
     for (const { truth } of [langsmith, braintrust, respan]) expect(truth.unasked()).toEqual([]);
   });
 
-  test('while another request of the person is open nothing is started beside it, and the record says so', async () => {
-    const at = await watched('conflict', ['40 days']);
-    const traceIds = at.seed(['u_42', 'u_7', 'u_8'], 2).get('u_42') ?? [];
-    const end = await at.eraseToEnd();
-    const other = await at.erase({ expectAtMost: 50 });
-    expect(other.joined).toBe(false);
-    await other.hold({ requestedBy: 'ines', reason: 'ticket 4711' });
-    write(at, traceIds, { user_id: 'u_42' }, Date.parse(end.endedAt ?? '') - 30 * DAY_MS);
-    await untilLooks(at, end.requestId, ({ looks }) => looks.some(({ answer }) => answer === 'resurrected'));
-    const refusals = async (): Promise<readonly unknown[]> => {
-      const { addenda = [] } = await at.record(end.requestId);
-      return addenda.map(({ addendum }) => addendum).filter(({ kind }) => kind === 'reopened');
-    };
-    while ((await refusals()).length < 2) await sleep(20);
-    for (const refusal of await refusals()) {
-      expect(refusal).toMatchObject({ request: null, why: expect.stringContaining(other.requestId) });
-    }
-    await other.release({ requestedBy: 'ines', reason: 'ticket 4711' });
-    expect((await other.result()).status).toBe('verified');
-    expect(at.liveTraces('u_42')).toEqual([]);
-    expect((await at.client.list()).map(({ requestId }) => requestId).sort()).toEqual(
-      [end.requestId, other.requestId].sort(),
-    );
-    expect(at.sim.truth.unasked()).toEqual([]);
-    for (const name of ['u_7', 'u_8']) expect(at.liveTraces(name)).toHaveLength(2);
-  });
+  test.concurrent(
+    'while another request of the person is open nothing is started beside it, and the record says so',
+    async () => {
+      const at = await watched('conflict', ['40 days']);
+      const traceIds = at.seed(['u_42', 'u_7', 'u_8'], 2).get('u_42') ?? [];
+      const end = await at.eraseToEnd();
+      const other = await at.erase({ expectAtMost: 50 });
+      expect(other.joined).toBe(false);
+      await other.hold({ requestedBy: 'ines', reason: 'ticket 4711' });
+      write(at, traceIds, { user_id: 'u_42' }, Date.parse(end.endedAt ?? '') - 30 * DAY_MS);
+      await untilLooks(at, end.requestId, ({ looks }) => looks.some(({ answer }) => answer === 'resurrected'));
+      const refusals = async (): Promise<readonly unknown[]> => {
+        const { addenda = [] } = await at.record(end.requestId);
+        return addenda.map(({ addendum }) => addendum).filter(({ kind }) => kind === 'reopened');
+      };
+      while ((await refusals()).length < 2) await sleep(20);
+      for (const refusal of await refusals()) {
+        expect(refusal).toMatchObject({ request: null, why: expect.stringContaining(other.requestId) });
+      }
+      await other.release({ requestedBy: 'ines', reason: 'ticket 4711' });
+      expect((await other.result()).status).toBe('verified');
+      expect(at.liveTraces('u_42')).toEqual([]);
+      expect((await at.client.list()).map(({ requestId }) => requestId).sort()).toEqual(
+        [end.requestId, other.requestId].sort(),
+      );
+      expect(at.sim.truth.unasked()).toEqual([]);
+      for (const name of ['u_7', 'u_8']) expect(at.liveTraces(name)).toHaveLength(2);
+    },
+  );
 });

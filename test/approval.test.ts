@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import assert from 'node:assert/strict';
 import { eraseRequestSchema, planSchema } from '../src/index.ts';
 import { approvalRefusal, mostWithoutApproval, samePerson, stopFor } from '../src/erasure/approval.ts';
@@ -11,7 +11,8 @@ import { parseOperatorMessage, type OperatorMessage } from '../src/erasure/verbs
 import type { VerbAnswer } from '../src/client/verbs.ts';
 import { LaneSteps } from './support/lane-steps.ts';
 import { ScriptedStore, rowOf } from './support/scripted-store.ts';
-import { CONNECTION, World } from './support/world.ts';
+import { CONNECTION, type World } from './support/world.ts';
+import { worldsOfFile } from './support/worlds.ts';
 
 const BY = { requestedBy: 'ines', reason: 'ticket 4711' };
 const T0 = Date.parse('2026-11-25T09:00:00Z');
@@ -314,16 +315,14 @@ describe('a lane', () => {
   });
 });
 
-let world: World | null = null;
-afterEach(async () => {
-  await world?.close();
-  world = null;
-});
+/** Weekends pass in seconds, and a busy machine makes them some more. */
+jest.setTimeout(120_000);
+
+const open = worldsOfFile();
 
 /** @param speed of the clock. Default: a week in 4 s; 1 where dates are looked at. */
-async function start(title: string, policy: Record<string, number> = {}, speed = 150_000): Promise<World> {
-  world = await World.start(title, { speed, config: (base) => ({ ...base, policy: { ...base.policy, ...policy } }) });
-  return world;
+function start(title: string, policy: Record<string, number> = {}, speed = 150_000): Promise<World> {
+  return open(title, { speed, config: (base) => ({ ...base, policy: { ...base.policy, ...policy } }) });
 }
 
 function lane(status: RequestStatus): ConnectionStatus & { readonly plan: NonNullable<ConnectionStatus['plan']> } {
@@ -354,58 +353,64 @@ function assertOthersLive(at: World): void {
 }
 
 describe('approval, with a store', () => {
-  test('P18: nothing is submitted before the approval, then exactly the plan is, and the record says who', async () => {
-    const at = await start('approve', { approveAbove: 2 });
-    at.seed(['u_42', 'u_7', 'u_8'], 3);
-    // The request's own number lifts `refuseAbove`, never an approval.
-    const { requestId } = await at.erase({ expectAtMost: 100 });
-    const { plan } = lane(await waits(at, requestId));
-    expect(plan).toMatchObject({ traces: 3, submittedBefore: 0, batches: 1 });
-    expect(at.sim.ledger.deletes()).toEqual([]);
-    expect(at.sim.truth.submissions()).toEqual([]);
+  test.concurrent(
+    'P18: nothing is submitted before the approval, then exactly the plan is, and the record says who',
+    async () => {
+      const at = await start('approve', { approveAbove: 2 });
+      at.seed(['u_42', 'u_7', 'u_8'], 3);
+      // The request's own number lifts `refuseAbove`, never an approval.
+      const { requestId } = await at.erase({ expectAtMost: 100 });
+      const { plan } = lane(await waits(at, requestId));
+      expect(plan).toMatchObject({ traces: 3, submittedBefore: 0, batches: 1 });
+      expect(at.sim.ledger.deletes()).toEqual([]);
+      expect(at.sim.truth.submissions()).toEqual([]);
 
-    const tooFew = await say(at, requestId, plan.digest, 2);
-    expect(tooFew).toMatchObject({ delivered: 'none' });
-    const wrong = await say(at, requestId, TWO, 3);
-    expect(wrong.delivered).toBe('none');
-    expect(wrong.text).toContain(`the present plan is ${plan.digest}: 3 traces in 1 delete call`);
-    expect(at.sim.ledger.deletes()).toEqual([]);
+      const tooFew = await say(at, requestId, plan.digest, 2);
+      expect(tooFew).toMatchObject({ delivered: 'none' });
+      const wrong = await say(at, requestId, TWO, 3);
+      expect(wrong.delivered).toBe('none');
+      expect(wrong.text).toContain(`the present plan is ${plan.digest}: 3 traces in 1 delete call`);
+      expect(at.sim.ledger.deletes()).toEqual([]);
 
-    const answer = await say(at, requestId, plan.digest, 3);
-    expect(answer).toMatchObject({ delivered: 'update', receipt: { verb: 'approve', connections: [CONNECTION] } });
-    const end = await at.client.result(requestId);
-    expect(end).toMatchObject({ status: 'verified' });
-    expect(lane(end).approval).toMatchObject({ atMost: 3, by: 'ines' });
-    expect(at.liveTraces('u_42')).toEqual([]);
-    assertOthersLive(at);
-    const record = await at.record(requestId);
-    expect(record.outcome?.verbs).toMatchObject([
-      { verb: 'approve', ...BY, applied: true, planDigest: plan.digest, atMost: 3 },
-    ]);
-    const [first] = (record.lanes[CONNECTION]?.entries ?? []).map(({ entry }) => entry);
-    expect(first).toMatchObject({ kind: 'plan', manifestDigest: plan.digest, plan: { digest: plan.digest } });
-  });
+      const answer = await say(at, requestId, plan.digest, 3);
+      expect(answer).toMatchObject({ delivered: 'update', receipt: { verb: 'approve', connections: [CONNECTION] } });
+      const end = await at.client.result(requestId);
+      expect(end).toMatchObject({ status: 'verified' });
+      expect(lane(end).approval).toMatchObject({ atMost: 3, by: 'ines' });
+      expect(at.liveTraces('u_42')).toEqual([]);
+      assertOthersLive(at);
+      const record = await at.record(requestId);
+      expect(record.outcome?.verbs).toMatchObject([
+        { verb: 'approve', ...BY, applied: true, planDigest: plan.digest, atMost: 3 },
+      ]);
+      const [first] = (record.lanes[CONNECTION]?.entries ?? []).map(({ entry }) => entry);
+      expect(first).toMatchObject({ kind: 'plan', manifestDigest: plan.digest, plan: { digest: plan.digest } });
+    },
+  );
 
-  test('P18: a plan that grew before its approval has another digest, and the old one is refused', async () => {
-    const at = await start('grown');
-    at.seed(['u_42', 'u_7', 'u_8'], 3);
-    const { requestId } = await at.erase({ expectAtMost: 2 });
-    const { plan: old } = lane(await waits(at, requestId));
-    at.seed(['u_42'], 2, 'agent');
-    await at.client.retry(requestId, BY);
-    const { plan } = lane(await waits(at, requestId, old.digest));
-    expect(plan.traces).toBe(5);
-    const refused = await say(at, requestId, old.digest, 100);
-    expect(refused).toMatchObject({ delivered: 'none' });
-    expect(refused.text).toContain(plan.digest);
-    expect(at.sim.truth.submissions()).toEqual([]);
-    expect(await say(at, requestId, plan.digest, 5)).toMatchObject({ delivered: 'update' });
-    expect((await at.client.result(requestId)).status).toBe('verified');
-    expect(at.liveTraces('u_42')).toEqual([]);
-    assertOthersLive(at);
-  });
+  test.concurrent(
+    'P18: a plan that grew before its approval has another digest, and the old one is refused',
+    async () => {
+      const at = await start('grown');
+      at.seed(['u_42', 'u_7', 'u_8'], 3);
+      const { requestId } = await at.erase({ expectAtMost: 2 });
+      const { plan: old } = lane(await waits(at, requestId));
+      at.seed(['u_42'], 2, 'agent');
+      await at.client.retry(requestId, BY);
+      const { plan } = lane(await waits(at, requestId, old.digest));
+      expect(plan.traces).toBe(5);
+      const refused = await say(at, requestId, old.digest, 100);
+      expect(refused).toMatchObject({ delivered: 'none' });
+      expect(refused.text).toContain(plan.digest);
+      expect(at.sim.truth.submissions()).toEqual([]);
+      expect(await say(at, requestId, plan.digest, 5)).toMatchObject({ delivered: 'update' });
+      expect((await at.client.result(requestId)).status).toBe('verified');
+      expect(at.liveTraces('u_42')).toEqual([]);
+      assertOthersLive(at);
+    },
+  );
 
-  test('P18 P30: newcomers beyond the number approved stay until they are approved as well', async () => {
+  test.concurrent('P18 P30: newcomers beyond the number approved stay until they are approved as well', async () => {
     const at = await start('newcomers');
     at.seed(['u_42', 'u_7', 'u_8'], 3);
     const { requestId } = await at.erase({ expectAtMost: 2 });
@@ -447,7 +452,7 @@ describe('approval, with a store', () => {
     expect(stops.map(({ digest }) => digest)).toContain(third.plan.digest);
   });
 
-  test('P18: newcomers within the number approved need no second word, survivors neither', async () => {
+  test.concurrent('P18: newcomers within the number approved need no second word, survivors neither', async () => {
     const at = await start('within');
     at.sim.habits.set({ skipWeekends: 1 });
     at.seed(['u_42', 'u_7', 'u_8'], 3);
@@ -462,7 +467,7 @@ describe('approval, with a store', () => {
     assertOthersLive(at);
   });
 
-  test('P18 P25: above the second threshold nobody approves what he asked for himself', async () => {
+  test.concurrent('P18 P25: above the second threshold nobody approves what he asked for himself', async () => {
     const at = await start('second person', { secondPersonAbove: 2 });
     at.seed(['u_42', 'u_7', 'u_8'], 3);
     await expect(at.erase()).rejects.toThrow(/requestedBy: must name who asks/);
@@ -483,25 +488,28 @@ describe('approval, with a store', () => {
     assertOthersLive(at);
   });
 
-  test('P18 P26: approved while no worker is up, it waits as a signal; one for another plan is recorded and ignored', async () => {
-    const at = await start('signal');
-    at.seed(['u_42', 'u_7', 'u_8'], 3);
-    const { requestId } = await at.erase({ expectAtMost: 2 });
-    const { plan } = lane(await waits(at, requestId));
-    await at.stopWorker();
-    expect(await say(at, requestId, TWO, 9)).toMatchObject({ delivered: 'signal' });
-    expect(await say(at, requestId, plan.digest, 3)).toMatchObject({ delivered: 'signal' });
-    expect(at.sim.truth.submissions()).toEqual([]);
-    await at.startWorker();
-    expect((await at.client.result(requestId)).status).toBe('verified');
-    expect((await at.record(requestId)).outcome?.verbs).toMatchObject([
-      { verb: 'approve', planDigest: TWO, applied: false, reason: expect.stringContaining('another plan by now') },
-      { verb: 'approve', planDigest: plan.digest, applied: true },
-    ]);
-    assertOthersLive(at);
-  });
+  test.concurrent(
+    'P18 P26: approved while no worker is up, it waits as a signal; one for another plan is recorded and ignored',
+    async () => {
+      const at = await start('signal');
+      at.seed(['u_42', 'u_7', 'u_8'], 3);
+      const { requestId } = await at.erase({ expectAtMost: 2 });
+      const { plan } = lane(await waits(at, requestId));
+      await at.stopWorker();
+      expect(await say(at, requestId, TWO, 9)).toMatchObject({ delivered: 'signal' });
+      expect(await say(at, requestId, plan.digest, 3)).toMatchObject({ delivered: 'signal' });
+      expect(at.sim.truth.submissions()).toEqual([]);
+      await at.startWorker();
+      expect((await at.client.result(requestId)).status).toBe('verified');
+      expect((await at.record(requestId)).outcome?.verbs).toMatchObject([
+        { verb: 'approve', planDigest: TWO, applied: false, reason: expect.stringContaining('another plan by now') },
+        { verb: 'approve', planDigest: plan.digest, applied: true },
+      ]);
+      assertOthersLive(at);
+    },
+  );
 
-  test('P36: many at once cannot be approved', async () => {
+  test.concurrent('P36: many at once cannot be approved', async () => {
     const at = await start('bulk', { approveAbove: 0 });
     const message = { ...BY, connection: CONNECTION, planDigest: ONE, atMost: 9 };
     const filter = { status: 'awaiting-approval', expect: 1 } as const;
@@ -513,69 +521,72 @@ describe('approval, with a store', () => {
 });
 
 describe('a plan, with a store', () => {
-  test('P8 P31 P36: tells everything that would be erased, deletes nothing and leaves a record', async () => {
-    const at = await start('plan', {}, 1);
-    const identifiers = [
-      { kind: 'user_id', value: '4711' },
-      { kind: 'email', value: 'ann@example.org' },
-    ];
-    at.seed(['u_7', 'u_8'], 3);
-    const run = (metadata: Record<string, unknown>) => ({ runs: [{ metadata }] });
-    at.sim.seed({
-      project: 'chat',
-      traces: [run({ user_id: '4711' }), run({ user_id: 4711 }), run({ user_id: '4711', email: 'ann@example.org' })],
-    });
-    at.sim.seed({
-      project: 'agent',
-      traces: [run({ email: 'ann@example.org' }), run({ user_id: 'u_9', email: 'ann@example.org' })],
-    });
-    const plan = await at.client.plan({ identifiers });
-    expect(planSchema.parse(plan)).toEqual(plan);
-    expect(plan).toMatchObject({ dryRun: true, endedAt: expect.any(String) });
-    const of = plan.connections[CONNECTION]?.plan;
-    expect(of).toMatchObject({
-      traces: 4,
-      batches: 2,
-      shared: 1,
-      linked: 0,
-      window: { opensAt: '2026-11-28T00:00:00.000Z', closesAt: '2026-11-30T00:00:00.000Z', estimate: true },
-      verdict: { earliest: '2026-12-02T00:00:00.000Z' },
-      due: { outlook: 'met' },
-      details: {
-        searched: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
-        conflicts: [{ matchedBy: 'email', carries: 'user_id', traces: 1, differentValues: 1 }],
-      },
-    });
-    expect(of?.details.projects.map(({ name, traces }) => [name, traces]).sort()).toEqual([
-      ['agent', 1],
-      ['chat', 3],
-    ]);
-    for (const { firstStart, lastStart } of of?.details.projects ?? []) {
-      expect(Date.parse(firstStart ?? '')).toBeLessThanOrEqual(Date.parse(lastStart ?? ''));
-    }
-    expect(of?.details.variants.map(({ identifier, key, form, traces }) => [identifier, key, form, traces])).toEqual([
-      [1, 'metadata.user_id', 'number', 1],
-      [1, 'metadata.user_id', 'text', 2],
-      [2, 'metadata.email', 'text', 3],
-    ]);
-    expect(of?.details.expected.deleteCalls).toBeGreaterThanOrEqual(2);
-    expect(JSON.stringify(plan)).not.toMatch(/4711|example\.org/);
-    // Nothing was asked of the store but to read.
-    expect(at.sim.ledger.deletes()).toEqual([]);
-    expect(at.sim.truth.submissions()).toEqual([]);
-    expect(at.sim.truth.tracesOf([{ key: 'email', value: 'ann@example.org' }])).toHaveLength(3);
-    assertOthersLive(at);
-    const record = await at.record(plan.requestId);
-    expect(record.outcome).toMatchObject({ verdict: null, dryRun: true });
-    expect(record.lanes[CONNECTION]?.entries[0]?.entry).toMatchObject({ kind: 'plan', plan: of });
-    // The server's list has no room for the details; the record has.
-    const listed = await at.client.status(plan.requestId);
-    expect(listed.connections[CONNECTION]?.plan).toMatchObject({ digest: of?.digest, traces: 4 });
-    expect(listed.connections[CONNECTION]?.plan?.details).toBeUndefined();
-    expect(await at.client.planOf(listed)).toEqual(plan);
-  });
+  test.concurrent(
+    'P8 P31 P36: tells everything that would be erased, deletes nothing and leaves a record',
+    async () => {
+      const at = await start('plan', {}, 1);
+      const identifiers = [
+        { kind: 'user_id', value: '4711' },
+        { kind: 'email', value: 'ann@example.org' },
+      ];
+      at.seed(['u_7', 'u_8'], 3);
+      const run = (metadata: Record<string, unknown>) => ({ runs: [{ metadata }] });
+      at.sim.seed({
+        project: 'chat',
+        traces: [run({ user_id: '4711' }), run({ user_id: 4711 }), run({ user_id: '4711', email: 'ann@example.org' })],
+      });
+      at.sim.seed({
+        project: 'agent',
+        traces: [run({ email: 'ann@example.org' }), run({ user_id: 'u_9', email: 'ann@example.org' })],
+      });
+      const plan = await at.client.plan({ identifiers });
+      expect(planSchema.parse(plan)).toEqual(plan);
+      expect(plan).toMatchObject({ dryRun: true, endedAt: expect.any(String) });
+      const of = plan.connections[CONNECTION]?.plan;
+      expect(of).toMatchObject({
+        traces: 4,
+        batches: 2,
+        shared: 1,
+        linked: 0,
+        window: { opensAt: '2026-11-28T00:00:00.000Z', closesAt: '2026-11-30T00:00:00.000Z', estimate: true },
+        verdict: { earliest: '2026-12-02T00:00:00.000Z' },
+        due: { outlook: 'met' },
+        details: {
+          searched: { user_id: ['metadata.user_id'], email: ['metadata.email'] },
+          conflicts: [{ matchedBy: 'email', carries: 'user_id', traces: 1, differentValues: 1 }],
+        },
+      });
+      expect(of?.details.projects.map(({ name, traces }) => [name, traces]).sort()).toEqual([
+        ['agent', 1],
+        ['chat', 3],
+      ]);
+      for (const { firstStart, lastStart } of of?.details.projects ?? []) {
+        expect(Date.parse(firstStart ?? '')).toBeLessThanOrEqual(Date.parse(lastStart ?? ''));
+      }
+      expect(of?.details.variants.map(({ identifier, key, form, traces }) => [identifier, key, form, traces])).toEqual([
+        [1, 'metadata.user_id', 'number', 1],
+        [1, 'metadata.user_id', 'text', 2],
+        [2, 'metadata.email', 'text', 3],
+      ]);
+      expect(of?.details.expected.deleteCalls).toBeGreaterThanOrEqual(2);
+      expect(JSON.stringify(plan)).not.toMatch(/4711|example\.org/);
+      // Nothing was asked of the store but to read.
+      expect(at.sim.ledger.deletes()).toEqual([]);
+      expect(at.sim.truth.submissions()).toEqual([]);
+      expect(at.sim.truth.tracesOf([{ key: 'email', value: 'ann@example.org' }])).toHaveLength(3);
+      assertOthersLive(at);
+      const record = await at.record(plan.requestId);
+      expect(record.outcome).toMatchObject({ verdict: null, dryRun: true });
+      expect(record.lanes[CONNECTION]?.entries[0]?.entry).toMatchObject({ kind: 'plan', plan: of });
+      // The server's list has no room for the details; the record has.
+      const listed = await at.client.status(plan.requestId);
+      expect(listed.connections[CONNECTION]?.plan).toMatchObject({ digest: of?.digest, traces: 4 });
+      expect(listed.connections[CONNECTION]?.plan?.details).toBeUndefined();
+      expect(await at.client.planOf(listed)).toEqual(plan);
+    },
+  );
 
-  test('P36: a due date before the weekend has settled is said to be out of reach', async () => {
+  test.concurrent('P36: a due date before the weekend has settled is said to be out of reach', async () => {
     const at = await start('due', {}, 1);
     at.seed(['u_42', 'u_7', 'u_8'], 3);
     const plan = await at.client.plan({
