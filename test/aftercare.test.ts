@@ -224,7 +224,7 @@ describe('aftercare', () => {
   test.concurrent(
     'a new customer with the same e-mail address is reported and not erased, also when old data comes back',
     async () => {
-      const at = await watched('new customer', ['20 days', '50 days']);
+      const at = await watched('new customer', ['20 days', '80 days']);
       at.sim.seedPeople({
         project: 'chat',
         people: ['bob@example.org', 'cy@example.org'],

@@ -324,6 +324,9 @@ const MOST_REMEMBERED = 10_000;
 /** Waited for in a crowd however fast the clock is, as far as the usual pauses between steps ask for it. */
 const PAUSES_WAITED_FOR = 4;
 const MOST_PAUSE_MS = 1_000;
+/** The same for a few who may be the first of many: virtual milliseconds, and at most so many real ones. */
+const BURST_PAUSE_MS = 15_000;
+const MOST_BURST_PAUSE_MS = 3_000;
 
 /** Steps that travel with others in a convoy that has left: sent away now, they would lose what was read for them with the others. */
 const aboard = new WeakSet<Progress>();
@@ -340,6 +343,7 @@ export class Convoys {
   /** Real milliseconds. */
   readonly #boardingMs: number;
   readonly #quietMs: number;
+  readonly #burstPauseMs: number;
   readonly #of = new WeakMap<Progress, Convoy>();
   readonly #underWay = new Set<Convoy>();
   #boarding: { readonly convoy: Convoy; readonly departs: Promise<void> } | null = null;
@@ -356,6 +360,7 @@ export class Convoys {
     this.#clock = clock;
     this.#times = { ...DEFAULTS, ...options };
     const { boardingMs } = this.#times;
+    this.#burstPauseMs = Math.min(MOST_BURST_PAUSE_MS, Math.max(MOST_PAUSE_MS, realSpanMs(clock, BURST_PAUSE_MS)));
     this.#boardingMs = Math.min(boardingMs, Math.max(1, realSpanMs(clock, boardingMs)));
     this.#quietMs = Math.min(this.#times.mostCrowdQuietMs, realSpanMs(clock, this.#times.crowdQuietMs));
   }
@@ -443,7 +448,8 @@ export class Convoys {
       const crowded = this.#isCrowded(nowMs);
       const many = crowded || this.#cameMs.size >= this.#times.crowd;
       if (!many && convoy.size < 2) return;
-      const pauseMs = crowded || !many ? Math.min(MOST_PAUSE_MS, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
+      const mostPauseMs = many ? MOST_PAUSE_MS : this.#burstPauseMs;
+      const pauseMs = crowded || !many ? Math.min(mostPauseMs, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
       const leftMs = Math.min(
         this.#latestMs + Math.max(many ? this.#quietMs : this.#boardingMs, pauseMs) - nowMs,
         openedAtMs + (crowded ? Math.max(mostBoardingMs, mostCrowdBoardingMs) : mostBoardingMs) - nowMs,
