@@ -75,6 +75,16 @@ describe('a trace that is deleted by half', () => {
     if (answer.kind !== 'trouble') expect(imbalances(answer)).toEqual([]);
   });
 
+  test('P4 P29: what is left of a trace that somebody else has deleted is deleted, not kept for want of a label', async () => {
+    const inner = new ScriptedStore([...WHOLE, ...OTHERS], PROMPT);
+    const steps = await stepsOver(inner.store);
+    const { book } = await steps.plan();
+    inner.rows = [rowOf('t1', null, { leftover: true }), ...OTHERS];
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'submitted', submitted: 1, pulled: 0 });
+    expect(inner.deleted).toEqual([['t1']]);
+    expect(await states(steps, book)).toEqual([['t1', 'pending']]);
+  });
+
   test('P4 P23: and so is what an earlier round sent, although no read has been sealed since', async () => {
     const inner = new ScriptedStore([...WHOLE, ...OTHERS], PROMPT);
     const steps = await stepsOver(inner.store);

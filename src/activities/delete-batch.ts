@@ -269,8 +269,11 @@ async function ownersAmong(
   const owners = new Map([...present].map(([key, rows]) => [key, reader.owner(rows)]));
   // A trace that was never sent and lost its label changed owner; one that was sent may have lost its labelled root, or
   // all but what its delete left over. What was sent since the book was sealed is looked up only where that decides.
+  // What is left of a trace that somebody else has deleted has no labels either, and is nobody else's.
+  const isLeftover = (entry: BookEntry): boolean =>
+    present.get(entryKey(entry))?.every(({ leftover }) => leftover === true) === true;
   const isUnlabelled = (entry: BookEntry): boolean =>
-    owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person';
+    owners.get(entryKey(entry)) === 'nobody' && entry.via === 'person' && !isLeftover(entry);
   const newest = entries.some(isUnlabelled) ? await currentBook(deps, input) : book;
   const everSent = new Set(newest.entries.filter(({ sentMs }) => sentMs !== null).map(entryKey));
   const isIncluded = sharedIncluded(book);

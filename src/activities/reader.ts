@@ -23,6 +23,7 @@ import {
   type TraceRef,
   type Window,
 } from '../stores/port.ts';
+import { classOf, type ValueClass } from '../stores/values.ts';
 import { subjectDigest } from '../vault/keys.ts';
 import type { LaneDeps } from './deps.ts';
 
@@ -437,17 +438,6 @@ export class Reader {
       }
     }
   }
-}
-
-/** Values that a search may treat differently: a control of one class says little about another (P6). */
-type ValueClass = 'number' | 'digits' | 'quoted' | 'unicode' | 'plain';
-
-function classOf({ text, numeric }: { readonly text: string; readonly numeric: boolean }): ValueClass {
-  if (numeric) return 'number';
-  if (/^\d+$/.test(text)) return 'digits';
-  // eslint-disable-next-line no-control-regex -- what is not ASCII
-  if (/[^\u0000-\u007f]/.test(text)) return 'unicode';
-  return /["'\\]/.test(text) ? 'quoted' : 'plain';
 }
 
 /** Classes of controls by which a search for a value is shown to work. */

@@ -127,6 +127,11 @@ export interface StoreHarness {
   readonly aggregates?: readonly string[];
   /** Names of finders that show one row for a trace, whichever of its rows carries the value. Default: none. */
   readonly perTrace?: readonly string[];
+  /**
+   * A conversation is something of the store's own, which stays as long as any of its traces does and counts as a copy.
+   * Default: it is no more than a value on its rows.
+   */
+  readonly keepsConversations?: true;
   /** Whether a delete is answered with a body that tells something, so that a web page instead of it can be told. */
   readonly deletesAnswer: true | NotPossible;
   /** So long, virtual milliseconds, a 401 may be a passing one of the store's own, and counts as no answer. Default: 0. */

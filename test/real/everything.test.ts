@@ -17,8 +17,8 @@ const TEST_MS = 300_000;
 const PERSON = 'u_42';
 const OTHERS = ['u_7', 'u_8', 'u_9', 'u_420'] as const;
 const TRACES = 4;
-/** A week in half a minute: real servers answer in real time. */
-const SPEED = 20_000;
+/** A week in a quarter of a minute: real servers answer in real time. */
+const SPEED = 40_000;
 
 let phoenix: Phoenix;
 let mlflow: MlflowServer;
@@ -26,8 +26,7 @@ let world: World | null = null;
 const closing: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
-  phoenix = await Phoenix.start();
-  mlflow = await MlflowServer.start();
+  [phoenix, mlflow] = await Promise.all([Phoenix.start(), MlflowServer.start()]);
 }, START_MS);
 afterEach(async () => {
   await world?.close();
@@ -103,12 +102,14 @@ test(
             baseUrl: held.phoenix?.url ?? '',
             identifiers: { user_id: ['user.id'] },
             accept: [...PHOENIX_ACCEPT],
+            settle: '4 h',
           },
           'mlflow-own': {
             store: 'mlflow',
             baseUrl: held.mlflow?.url ?? '',
             identifiers: { user_id: ['metadata.mlflow.trace.user'] },
             accept: ['run-data', 'database-remains'],
+            settle: '4 h',
           },
         },
       }),

@@ -208,6 +208,9 @@ describe('people on a real MLflow server', () => {
         await world.close();
         current = null;
       }
+      await server.remove(chat, [`tr-${traceId}`]);
+      const { world } = await begin('mlflow-elsewhere-no-more', { experiments: [chat] });
+      expect(await world.eraseToEnd(person('u_nobody'))).toMatchObject({ status: 'nothing-found', exceptions: [] });
     },
     MOST_MS,
   );

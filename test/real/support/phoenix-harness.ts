@@ -47,6 +47,7 @@ export const phoenix: StoreHarness = {
     'x"&attribute=user.id:other-1',
   ],
   tracesOverPages: 10,
+  keepsConversations: true,
   deletesAnswer: true,
   storable: () => true,
   isDelete,
