@@ -1,6 +1,7 @@
 import { DAY_MS } from '../erasure/rhythm.ts';
 import { ownerOf, subjectVariants, type Owner, type SubjectVariants } from '../erasure/owners.ts';
 import { entryKey } from '../erasure/book.ts';
+import { classOf, type ValueClass } from '../erasure/value-class.ts';
 import type { StepInput } from '../erasure/steps.ts';
 import {
   StoreError,
@@ -23,7 +24,6 @@ import {
   type TraceRef,
   type Window,
 } from '../stores/port.ts';
-import { classOf, type ValueClass } from '../stores/values.ts';
 import { subjectDigest } from '../vault/keys.ts';
 import type { LaneDeps } from './deps.ts';
 

@@ -1,6 +1,6 @@
 import type { Control, PersonValue, Row } from './port.ts';
 import { keyOf, valuesOf } from './rows.ts';
-import { classOf } from './values.ts';
+import { classOf } from '../erasure/value-class.ts';
 
 /** Values left out of one search for everybody else. */
 const MOST_OTHERS = 10;

@@ -26,8 +26,8 @@ import { deriveKeys, type Keys } from '../../src/vault/keys.ts';
 import { digestsOf, SubjectHolds } from '../../src/vault/subject-holds.ts';
 import { KEY } from './scripted-store.ts';
 
-export const REQUEST = 'r-1';
-export const LANE = 'prod';
+const REQUEST = 'r-1';
+const LANE = 'prod';
 
 /** Traits under which a scripted store acts at once. */
 export const PROMPT: Partial<StoreTraits> = {

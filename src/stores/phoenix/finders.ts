@@ -9,7 +9,8 @@ import { anyOf } from './condition.ts';
 import type { Comparison } from './condition.ts';
 import type { Spans } from './spans.ts';
 import { MOST_PROJECTS, Overflow, SPANS_PATH } from './spans.ts';
-import { CANONICAL_INTEGER, classOf } from '../values.ts';
+import { classOf } from '../../erasure/value-class.ts';
+import { CANONICAL_INTEGER } from '../values.ts';
 
 export interface FinderParts {
   readonly api: PhoenixApi;
