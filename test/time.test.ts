@@ -361,54 +361,60 @@ describe('a second request', () => {
     },
   );
 
-  test.concurrent('P21 P24: brings along what began since the first receipt, and leaves what began since its own', async () => {
-    const at = await start('later receipt', { start: MONDAY_EVENING, speed: 300_000, worker: false });
-    const write = (days: number): string =>
-      at.sim.seed({
-        project: 'chat',
-        traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime: MONDAY_EVENING - days * DAY_MS }] }],
-      })[0]?.traceId ?? '';
-    const [early, between, late] = [write(40), write(10), write(2)];
-    const receivedAt = (days: number): string => new Date(MONDAY_EVENING - days * DAY_MS).toISOString();
-    const first = await at.erase({ receivedAt: receivedAt(20) });
-    await first.hold(BY);
-    await at.startWorker();
-    const second = await at.erase({ receivedAt: receivedAt(5), requestId: 'ticket-6' });
-    expect(second).toMatchObject({ joined: true });
-    await first.release(BY);
-    const end = await first.result();
-    expect(end.receivedAt).toBe(receivedAt(20));
-    expect([early, between, late].map((id) => at.sim.truth.isLive(id))).toEqual([false, false, true]);
-    expect(at.sim.truth.submissionsOf(late)).toEqual([]);
-    expect((await at.record(first.requestId)).request?.receivedAt).toBe(receivedAt(20));
-    expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
-  });
+  test.concurrent(
+    'P21 P24: brings along what began since the first receipt, and leaves what began since its own',
+    async () => {
+      const at = await start('later receipt', { start: MONDAY_EVENING, speed: 300_000, worker: false });
+      const write = (days: number): string =>
+        at.sim.seed({
+          project: 'chat',
+          traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime: MONDAY_EVENING - days * DAY_MS }] }],
+        })[0]?.traceId ?? '';
+      const [early, between, late] = [write(40), write(10), write(2)];
+      const receivedAt = (days: number): string => new Date(MONDAY_EVENING - days * DAY_MS).toISOString();
+      const first = await at.erase({ receivedAt: receivedAt(20) });
+      await first.hold(BY);
+      await at.startWorker();
+      const second = await at.erase({ receivedAt: receivedAt(5), requestId: 'ticket-6' });
+      expect(second).toMatchObject({ joined: true });
+      await first.release(BY);
+      const end = await first.result();
+      expect(end.receivedAt).toBe(receivedAt(20));
+      expect([early, between, late].map((id) => at.sim.truth.isLive(id))).toEqual([false, false, true]);
+      expect(at.sim.truth.submissionsOf(late)).toEqual([]);
+      expect((await at.record(first.requestId)).request?.receivedAt).toBe(receivedAt(20));
+      expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
+    },
+  );
 
-  test.concurrent('P21 P24: one that is bound in time is joined by its like alone, and what began after the bound stays', async () => {
-    // Held before any worker sees it, so that it is open for whatever joins.
-    const at = await start('bound extend', { start: MONDAY_EVENING, speed: 300_000, worker: false });
-    const onlyBefore = new Date(MONDAY_EVENING - 10 * DAY_MS).toISOString();
-    const write = (days: number): string =>
-      at.sim.seed({
-        project: 'chat',
-        traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime: MONDAY_EVENING - days * DAY_MS }] }],
-      })[0]?.traceId ?? '';
-    const [early, given, late] = [write(40), write(41), write(5)];
-    const first = await at.erase({ onlyBefore });
-    await first.hold(BY);
-    await at.startWorker();
-    const known = { [CONNECTION]: [given] };
-    await expect(at.erase({ known, join: 'extend' })).rejects.toThrow(/onlyBefore: it has .*, this one none/);
-    const second = await at.erase({ known, onlyBefore, join: 'extend', requestId: 'ticket-5' });
-    expect(second).toMatchObject({ joined: true });
-    await expect(at.erase({ known, join: 'extend' })).rejects.toThrow(/onlyBefore: it has .*, this one none/);
-    await first.release(BY);
-    const end = await first.result();
-    expect(end.connections[CONNECTION]?.traces.newActivity).toBeGreaterThanOrEqual(1);
-    expect([early, given, late].map((id) => at.sim.truth.isLive(id))).toEqual([false, false, true]);
-    expect(at.sim.truth.submissionsOf(late)).toEqual([]);
-    expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
-  });
+  test.concurrent(
+    'P21 P24: one that is bound in time is joined by its like alone, and what began after the bound stays',
+    async () => {
+      // Held before any worker sees it, so that it is open for whatever joins.
+      const at = await start('bound extend', { start: MONDAY_EVENING, speed: 300_000, worker: false });
+      const onlyBefore = new Date(MONDAY_EVENING - 10 * DAY_MS).toISOString();
+      const write = (days: number): string =>
+        at.sim.seed({
+          project: 'chat',
+          traces: [{ runs: [{ metadata: { user_id: 'u_42' }, startTime: MONDAY_EVENING - days * DAY_MS }] }],
+        })[0]?.traceId ?? '';
+      const [early, given, late] = [write(40), write(41), write(5)];
+      const first = await at.erase({ onlyBefore });
+      await first.hold(BY);
+      await at.startWorker();
+      const known = { [CONNECTION]: [given] };
+      await expect(at.erase({ known, join: 'extend' })).rejects.toThrow(/onlyBefore: it has .*, this one none/);
+      const second = await at.erase({ known, onlyBefore, join: 'extend', requestId: 'ticket-5' });
+      expect(second).toMatchObject({ joined: true });
+      await expect(at.erase({ known, join: 'extend' })).rejects.toThrow(/onlyBefore: it has .*, this one none/);
+      await first.release(BY);
+      const end = await first.result();
+      expect(end.connections[CONNECTION]?.traces.newActivity).toBeGreaterThanOrEqual(1);
+      expect([early, given, late].map((id) => at.sim.truth.isLive(id))).toEqual([false, false, true]);
+      expect(at.sim.truth.submissionsOf(late)).toEqual([]);
+      expectSurvivors(at, ['u_7', 'u_8', 'u_9']);
+    },
+  );
 
   test.concurrent('P24: what was proven before a later request of the same scope is read anew for it', async () => {
     const at = await start('same scope', { start: MONDAY_EVENING, speed: 60_000, more: ['second'] });
