@@ -218,7 +218,8 @@ class EraseUser {
 
   private async seal(): Promise<Extract<SealAnswer, { kind: 'sealed' }>> {
     const { sealRecord } = proxyActivities<RequestActivities>({
-      startToCloseTimeout: '5 minutes',
+      // A task that is lost between server and worker is given out again only after it.
+      startToCloseTimeout: '1 minute',
       retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 5 },
       summary: 'seal the record',
     });
