@@ -43,7 +43,7 @@ const BUGS: readonly Bug[] = [
   {
     name: 'whose a trace is, is not judged again just before its delete',
     file: 'src/activities/delete-batch.ts',
-    from: "const isTheirsToo = owner === 'mixed' && !(book.included ?? []).includes('shared');",
+    from: "const isTheirsToo = owner === 'mixed' && !isIncluded(entry);",
     to: 'const isTheirsToo = false;',
   },
   {
