@@ -715,13 +715,14 @@ function details(status: RequestStatus, sealTrouble: string | null): string {
   for (const [name, lane] of Object.entries(status.connections)) {
     const { traces } = lane;
     const next = lane.nextCheckAt === null ? '' : `, next ${formatInstant(Date.parse(lane.nextCheckAt))}`;
+    // One line a lane: the UI runs a list within a list together.
+    const lastRead = lane.lastRead === null ? '' : `; the latest read: ${lane.lastRead}`;
+    const attention = lane.attention === null ? '' : `; attention: ${lane.attention.reason}. ${lane.attention.next}`;
     lines.push(
       `- **${name}**: ${lane.status}, round ${lane.round}, ${formatCount(traces.matched)} matched, ` +
         `${formatCount(traces.pending)} pending, ${formatCount(traces.survived)} survived, ` +
-        `${formatCount(traces.verifiedAbsent)} verified absent, ${lane.cleanReads} of ${lane.cleanReadsWanted} clean reads${next}`,
+        `${formatCount(traces.verifiedAbsent)} verified absent, ${lane.cleanReads} of ${lane.cleanReadsWanted} clean reads${next}${lastRead}${attention}`,
     );
-    if (lane.attention !== null) lines.push(`  - attention: ${lane.attention.reason}. ${lane.attention.next}`);
-    if (lane.lastRead !== null) lines.push(`  - latest read: ${lane.lastRead}`);
   }
   if (sealTrouble !== null) lines.push(`- ${sealTrouble}; tries again by itself`);
   for (const { connection, text } of status.exceptions) lines.push(`- exception, ${connection}: ${text}`);
