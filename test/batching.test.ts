@@ -1247,6 +1247,32 @@ describe('whole requests side by side', () => {
     }
   }, 120_000);
 
+  test('P27: before a call for several the last word is asked about the request of each', async () => {
+    const world = await World.start('last word in company');
+    try {
+      const some = leavers.slice(0, 4);
+      const seeded = world.seed([...some, ...bystanders], 2);
+      // Between the start of the step and its call there is time for a hold, and not enough for a heartbeat to tell of it.
+      world.sim.habits.set({ slow: { ms: 300, on: ['/api/v1/runs/query', '/api/v2/runs/query'] } });
+      const erasures = await Promise.all(
+        some.map((value) => world.erase({ identifiers: [{ kind: 'user_id', value }] })),
+      );
+      const [held = '', ...others] = erasures.map(({ requestId }) => requestId);
+      for (const requestId of [held, ...others]) await world.until(requestId, ({ status }) => status === 'erasing');
+      await world.client.hold(held, BY);
+      for (const requestId of others) expect((await world.client.result(requestId)).status).toBe('verified');
+      const theirs = seeded.get(some[0] ?? '') ?? [];
+      expect(theirs).toHaveLength(2);
+      for (const traceId of theirs) expect(world.sim.truth.submissionsOf(traceId)).toEqual([]);
+      await world.client.release(held, BY);
+      expect((await world.client.result(held)).status).toBe('verified');
+      for (const value of some) expect(world.liveTraces(value)).toEqual([]);
+      for (const value of bystanders) expect(world.liveTraces(value)).toHaveLength(2);
+    } finally {
+      await world.close();
+    }
+  }, 120_000);
+
   test('P27: a hold on one while the shared deletion is on its way concerns only that one', async () => {
     const world = await World.start('hold in company');
     try {

@@ -52,7 +52,8 @@ export async function runStep<Answer>(
   perform: (run: StepRun) => Promise<Answer>,
   told?: (trouble: Trouble) => Promise<void>,
 ): Promise<Answer | Trouble> {
-  const { info, cancellationSignal, heartbeat } = Context.current();
+  const context = Context.current();
+  const { info, cancellationSignal, heartbeat } = context;
   const beat = setInterval(() => {
     heartbeat();
   }, HEARTBEAT_MS);
@@ -66,7 +67,7 @@ export async function runStep<Answer>(
     },
     lastWord: async () => {
       await assertNotHeld(deps, input.subject);
-      await lastWord();
+      await lastWord(context);
     },
     note: (what, entry) =>
       deps.records.append(input.requestId, input.connection, `${input.step}-${info.attempt}-${what}`, entry),
@@ -128,8 +129,8 @@ export async function runStep<Answer>(
   }
 }
 
-async function lastWord(): Promise<void> {
-  const { info, client, cancellationSignal } = Context.current();
+/** @param context of the step: where a call is made for several people, the current one is anybody's among them. */
+async function lastWord({ info, client, cancellationSignal }: Context): Promise<void> {
   const { workflowId = '', runId = '' } = info.workflowExecution ?? {};
   const { raw } = await client.workflow.getHandle(workflowId, runId).describe();
   const ours = raw.pendingActivities?.find(({ activityId }) => activityId === info.activityId);
