@@ -270,7 +270,10 @@ class Convoy {
 
   #send(leaving: readonly Pending[]): void {
     const groups = new Map<string, Pending[]>();
-    for (const one of leaving) {
+    // In the order in which they came aboard: whose question came first is an accident of timers.
+    const places = new Map([...this.#members.keys()].map((member, place) => [member, place]));
+    const place = ({ ask }: Pending): number => places.get(ask.member) ?? places.size;
+    for (const one of leaving.toSorted((a, b) => place(a) - place(b))) {
       const group = groups.get(one.channel);
       if (group === undefined) groups.set(one.channel, [one]);
       else group.push(one);
@@ -321,6 +324,18 @@ class Abandoned extends Error {}
 const REMEMBERED_MS = 8 * DAY_MS;
 const MOST_REMEMBERED = 10_000;
 
+/**
+ * However fast the clock is, the engine hands steps over in real time: that many came within so many real milliseconds is a
+ * crowd, and a crowd is waited for until nobody has come for so long.
+ */
+const LATELY_MS = 1_000;
+const LEAST_CROWD_QUIET_MS = 150;
+/**
+ * A crowd that keeps coming is waited for so long at most, virtual milliseconds, or so many real ones: longer, and on a fast
+ * clock the engine has nothing to do while all wait, and the store nothing while the engine hands all of them over.
+ */
+const CROWD_BOARDING_MS = 20 * 60_000;
+const LEAST_CROWD_BOARDING_MS = 500;
 /** Waited for in a crowd however fast the clock is, as far as the usual pauses between steps ask for it. */
 const PAUSES_WAITED_FOR = 4;
 const MOST_PAUSE_MS = 1_000;
@@ -344,6 +359,7 @@ export class Convoys {
   readonly #boardingMs: number;
   readonly #quietMs: number;
   readonly #burstPauseMs: number;
+  readonly #crowdBoardingMs: number;
   readonly #of = new WeakMap<Progress, Convoy>();
   readonly #underWay = new Set<Convoy>();
   #boarding: { readonly convoy: Convoy; readonly departs: Promise<void> } | null = null;
@@ -361,8 +377,15 @@ export class Convoys {
     this.#times = { ...DEFAULTS, ...options };
     const { boardingMs } = this.#times;
     this.#burstPauseMs = Math.min(MOST_BURST_PAUSE_MS, Math.max(MOST_PAUSE_MS, realSpanMs(clock, BURST_PAUSE_MS)));
+    this.#crowdBoardingMs = Math.min(
+      Math.max(this.#times.mostBoardingMs, this.#times.mostCrowdBoardingMs),
+      Math.max(LEAST_CROWD_BOARDING_MS, realSpanMs(clock, CROWD_BOARDING_MS)),
+    );
     this.#boardingMs = Math.min(boardingMs, Math.max(1, realSpanMs(clock, boardingMs)));
-    this.#quietMs = Math.min(this.#times.mostCrowdQuietMs, realSpanMs(clock, this.#times.crowdQuietMs));
+    this.#quietMs = Math.min(
+      this.#times.mostCrowdQuietMs,
+      Math.max(LEAST_CROWD_QUIET_MS, realSpanMs(clock, this.#times.crowdQuietMs)),
+    );
   }
 
   /** The convoy of a step, or undefined when it goes by itself. */
@@ -414,7 +437,7 @@ export class Convoys {
     this.#cameMs.delete(whose);
     this.#cameMs.set(whose, nowMs);
     this.#latestMs = nowMs;
-    const rememberedMs = realSpanMs(this.#clock, REMEMBERED_MS);
+    const rememberedMs = Math.max(LATELY_MS, realSpanMs(this.#clock, REMEMBERED_MS));
     for (const [one, cameMs] of this.#cameMs) {
       if (nowMs - cameMs <= rememberedMs && this.#cameMs.size <= MOST_REMEMBERED) break;
       this.#cameMs.delete(one);
@@ -426,7 +449,8 @@ export class Convoys {
     const { crowd } = this.#times;
     if (this.#population() >= crowd) return true;
     let lately = 0;
-    for (const cameMs of this.#cameMs.values()) if (nowMs - cameMs <= this.#quietMs) lately += 1;
+    const latelyMs = Math.max(LATELY_MS, this.#quietMs);
+    for (const cameMs of this.#cameMs.values()) if (nowMs - cameMs <= latelyMs) lately += 1;
     return lately >= crowd;
   }
 
@@ -442,7 +466,7 @@ export class Convoys {
    * whoever goes ahead of a crowd once goes ahead of it through all the steps to come, in calls of its own.
    */
   async #untilQuiet(convoy: Convoy, openedAtMs: number): Promise<void> {
-    const { mostBoardingMs, mostCrowdBoardingMs, mostMembers } = this.#times;
+    const { mostBoardingMs, mostMembers } = this.#times;
     while (convoy.size < mostMembers) {
       const nowMs = performance.now();
       const crowded = this.#isCrowded(nowMs);
@@ -452,7 +476,7 @@ export class Convoys {
       const pauseMs = crowded || !many ? Math.min(mostPauseMs, PAUSES_WAITED_FOR * (this.#gapMs ?? 0)) : 0;
       const leftMs = Math.min(
         this.#latestMs + Math.max(many ? this.#quietMs : this.#boardingMs, pauseMs) - nowMs,
-        openedAtMs + (crowded ? Math.max(mostBoardingMs, mostCrowdBoardingMs) : mostBoardingMs) - nowMs,
+        openedAtMs + (crowded ? this.#crowdBoardingMs : mostBoardingMs) - nowMs,
       );
       if (leftMs <= 0) return;
       await sleep(leftMs, undefined, { ref: false });
