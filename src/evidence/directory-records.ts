@@ -1,7 +1,15 @@
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { appendLine, ensureDirectory, isErrno, isTemporary, readIfExists, writeExclusively } from '../vault/files.ts';
+import {
+  appendLine,
+  ensureDirectory,
+  entriesOf,
+  isErrno,
+  isTemporary,
+  readIfExists,
+  writeExclusively,
+} from '../vault/files.ts';
 import { addendumLineSchema, type Addendum, type AddendumLine } from './addenda.ts';
 import { canonicalDigest, canonicalJson } from './canonical.ts';
 import {
@@ -154,19 +162,21 @@ export class DirectoryRecords implements RecordStore {
   }
 
   async list(): Promise<readonly RecordSummary[]> {
-    const names = (await entriesOf(this.#root)).filter((name) => SEGMENT.test(name)).sort();
+    const names = entriesOf(this.#root)
+      .filter((name) => SEGMENT.test(name))
+      .sort();
     return Promise.all(names.map((name) => this.#summary(name)));
   }
 
   async openRequests(): Promise<readonly RecordSummary[]> {
-    const ids = new Set((await this.#openNames()).map(requestIdOf));
+    const ids = new Set(this.#openNames().map(requestIdOf));
     const summaries = await Promise.all([...ids].sort().map((id) => this.#summary(id)));
     return summaries.filter(({ outcome }) => outcome === null);
   }
 
   async openSubjectDigests(exceptRequestId: string): Promise<ReadonlySet<string>> {
     const known = new Map<string, readonly string[]>();
-    for (const name of await this.#openNames()) {
+    for (const name of this.#openNames()) {
       const digests = this.#openDigests.get(name) ?? (await this.#readDigests(name));
       if (digests !== null) known.set(name, digests);
     }
@@ -197,7 +207,7 @@ export class DirectoryRecords implements RecordStore {
   }
 
   async #readLanes(requestId: string): Promise<Record<string, LaneRecord>> {
-    const files = (await entriesOf(this.#folder(requestId))).filter(
+    const files = entriesOf(this.#folder(requestId)).filter(
       (name) => name.startsWith(LANE_PREFIX) && name.endsWith(LANE_SUFFIX),
     );
     const lanes: Record<string, LaneRecord> = {};
@@ -228,8 +238,8 @@ export class DirectoryRecords implements RecordStore {
     return { requestId, request: sealed.request, outcome: { workflowId, verdict, endedAt, dryRun } };
   }
 
-  async #openNames(): Promise<readonly string[]> {
-    return (await entriesOf(this.#openFolder)).filter((name) => name.includes(OPEN_SEPARATOR) && !isTemporary(name));
+  #openNames(): readonly string[] {
+    return entriesOf(this.#openFolder).filter((name) => name.includes(OPEN_SEPARATOR) && !isTemporary(name));
   }
 
   async #readDigests(name: string): Promise<readonly string[] | null> {
@@ -240,7 +250,7 @@ export class DirectoryRecords implements RecordStore {
   }
 
   async #removeFromOpen(requestId: string): Promise<void> {
-    const names = (await this.#openNames()).filter((name) => requestIdOf(name) === requestId);
+    const names = this.#openNames().filter((name) => requestIdOf(name) === requestId);
     await Promise.all(names.map((name) => rm(join(this.#openFolder, name), { force: true })));
   }
 }
@@ -300,14 +310,5 @@ function parseJson(text: Buffer | string): unknown {
     return JSON.parse(text.toString('utf8'));
   } catch {
     return undefined;
-  }
-}
-
-async function entriesOf(directory: string): Promise<readonly string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
   }
 }

@@ -1,16 +1,12 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { deflateRaw, inflateRaw } from 'node:zlib';
 import type { DataConverter, Payload, PayloadCodec } from '@temporalio/common';
 import proto from '@temporalio/proto';
+import { deflate, inflate } from '../vault/deflate.ts';
 import type { Keys } from '../vault/keys.ts';
 
 const PayloadProto = proto.temporal.api.common.v1.Payload;
-
-const deflate = promisify(deflateRaw);
-const inflate = promisify(inflateRaw);
 
 const ENCODING = 'encoding';
 const ENCRYPTED = 'binary/encrypted';

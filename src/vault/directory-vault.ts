@@ -1,18 +1,14 @@
 import { createCipheriv, createDecipheriv, createHash, createSecretKey, randomBytes } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
-import { deflateRaw, inflateRaw } from 'node:zlib';
 import { z } from 'zod';
 import type { BlobRef } from '../erasure/steps.ts';
+import { deflate, inflate } from './deflate.ts';
 import { ensureDirectory, isErrno, isTemporary, readIfExists, writeAtomically, writeExclusively } from './files.ts';
 import type { Keys } from './keys.ts';
 import { VaultLostError } from './vault.ts';
 import type { Vault } from './vault.ts';
-
-const deflate = promisify(deflateRaw);
-const inflate = promisify(inflateRaw);
 
 const KEY_FILE = 'key.json';
 const BLOB_SUFFIX = '.blob';
@@ -82,11 +78,12 @@ export class DirectoryVault implements Vault {
   }
 
   async list(requestId: string): Promise<readonly string[]> {
-    const directory = this.#requestPath(requestId);
-    const entries = await readdir(directory, { recursive: true }).catch((error: unknown) => {
-      if (isErrno(error, 'ENOENT')) return [];
-      throw error;
-    });
+    let entries: readonly string[] = [];
+    try {
+      entries = readdirSync(this.#requestPath(requestId), { recursive: true, encoding: 'utf8' });
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    }
     return entries
       .filter((entry) => entry.endsWith(BLOB_SUFFIX) && !isTemporary(entry))
       .map((entry) => entry.slice(0, -BLOB_SUFFIX.length).replaceAll('\\', '/'))

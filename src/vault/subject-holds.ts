@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { subjectVariants } from '../erasure/owners.ts';
 import type { Identifier } from '../erasure/request.ts';
-import { ensureDirectory, isErrno, isTemporary, writeAtomically } from './files.ts';
+import { ensureDirectory, entriesOf, isErrno, isTemporary, writeAtomically } from './files.ts';
 import { subjectDigest, type Keys } from './keys.ts';
 
 const holdSchema = z.strictObject({
@@ -55,7 +55,7 @@ export class SubjectHolds {
   async isHeld(digests: readonly string[]): Promise<string | null> {
     let names: readonly string[];
     try {
-      names = await this.#files();
+      names = this.#files();
     } catch {
       return 'the holds cannot be read, so everybody counts as held: make the folder "holds" in the state directory readable';
     }
@@ -106,7 +106,7 @@ export class SubjectHolds {
   async find(digests: readonly string[]): Promise<ReadonlyMap<string, SubjectHold | null>> {
     const wanted = new Set(digests);
     const found = new Map<string, SubjectHold | null>();
-    for (const name of await this.#files()) {
+    for (const name of this.#files()) {
       const [, digest = '', holdId = ''] = FILE.exec(name) ?? [];
       if (!wanted.has(digest)) continue;
       const hold = await this.#read(name);
@@ -121,7 +121,7 @@ export class SubjectHolds {
    * @returns whether there was one.
    */
   async release(holdId: string, by: string, reason: string): Promise<boolean> {
-    const names = (await this.#files()).filter((name) => FILE.exec(name)?.[2] === holdId);
+    const names = this.#files().filter((name) => FILE.exec(name)?.[2] === holdId);
     if (names.length === 0) return false;
     const held = await this.#read(names[0] ?? '');
     const explained = {
@@ -138,14 +138,8 @@ export class SubjectHolds {
     return true;
   }
 
-  async #files(): Promise<readonly string[]> {
-    try {
-      const entries = await readdir(this.#folder);
-      return entries.filter((name) => name.endsWith('.json') && !isTemporary(name));
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) return [];
-      throw error;
-    }
+  #files(): readonly string[] {
+    return entriesOf(this.#folder).filter((name) => name.endsWith('.json') && !isTemporary(name));
   }
 
   async #read(name: string): Promise<SubjectHold | 'released' | null> {
