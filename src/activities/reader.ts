@@ -26,6 +26,7 @@ import {
 } from '../stores/port.ts';
 import { subjectDigest } from '../vault/keys.ts';
 import type { LaneDeps } from './deps.ts';
+import { recentDigest } from './recent-digest.ts';
 
 /** Fewer controls than this prove too little (P7). */
 export const LEAST_CONTROLS = 2;
@@ -178,7 +179,7 @@ export class Reader {
       const before = known.get(value);
       if (before !== undefined) return before;
       const barred =
-        (this.variants.get(kind)?.has(text) ?? false) || open.has(subjectDigest(this.deps.keys, kind, text));
+        (this.variants.get(kind)?.has(text) ?? false) || open.has(recentDigest(this.deps.keys, kind, text));
       known.set(value, barred);
       return barred;
     };
