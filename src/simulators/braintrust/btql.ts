@@ -3,6 +3,7 @@ import { fingerprint, isUuid } from '../common/ids.ts';
 import { record, type Json } from '../common/json.ts';
 import { DAY_MS } from '../common/time.ts';
 import {
+  alternatives,
   compile,
   conjuncts,
   identPath,
@@ -322,8 +323,23 @@ function candidates(source: ObjectRows, filter: Expression | null): readonly Row
     const found = indexed(source, path, values);
     if (found !== null && (best === null || found.length < best.length)) best = found;
   }
+  best ??= amongAlternatives(source, filter);
   if (best === null) return from === 0 && to === source.rows.length ? source.rows : source.rows.slice(from, to);
   return [...new Set(best)].sort(byKey);
+}
+
+/** The rows that one branch or another of an `or` allows, where the indexes tell them for every branch. */
+function amongAlternatives(source: ObjectRows, filter: Expression | null): Row[] | null {
+  for (const branches of alternatives(filter)) {
+    const found = branches.map((branch) => {
+      const known = conjuncts(branch).flatMap(({ op, path, values }) =>
+        op === 'eq' || op === 'in' ? [indexed(source, path, values)] : [],
+      );
+      return known.find((rows) => rows !== null) ?? amongAlternatives(source, branch);
+    });
+    if (found.every((rows) => rows !== null)) return found.flat();
+  }
+  return null;
 }
 
 function indexed(source: ObjectRows, path: readonly string[], values: readonly unknown[]): Row[] | null {

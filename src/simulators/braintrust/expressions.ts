@@ -77,11 +77,12 @@ function compileIn(node: Json): Evaluate {
   const asTimes = isTime(node['left']);
   const values = literalValue(node['right']);
   if (!Array.isArray(values)) return bad('in needs a literal list');
-  const set = new Set(values.map((value) => JSON.stringify(value)));
+  const texts = new Set(values.filter((value) => typeof value === 'string'));
+  const others = new Set(values.filter((value) => typeof value !== 'string').map((value) => JSON.stringify(value)));
   return (field) => {
     const value = left(field) ?? null;
     if (value === null) return null;
-    if (set.has(JSON.stringify(value))) return true;
+    if (typeof value === 'string' ? texts.has(value) : others.has(JSON.stringify(value))) return true;
     return asTimes && values.some((one) => equal(value, one, true) === true);
   };
 }
@@ -225,6 +226,13 @@ export function conjuncts(node: Expression | null): Conjunct[] {
   if (path === null || value === undefined) return [];
   const op = String(node['op']);
   return [{ op, path, values: op === 'in' && Array.isArray(value) ? (value as unknown[]) : [value] }];
+}
+
+/** The branches of each `or` among the top-level conjuncts. */
+export function alternatives(node: Expression | null): (readonly Expression[])[] {
+  if (node === null) return [];
+  if (node['op'] === 'and') return operands(node).flatMap((one) => alternatives(one));
+  return node['op'] === 'or' ? [operands(node)] : [];
 }
 
 /** Every field path an expression names. */
