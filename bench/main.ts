@@ -14,16 +14,17 @@ Scenarios, for each store (default: all)
   crowd      200 people of one project at the same time, 10 traces of 3 rows each,
              among twice as many others; at two speeds of the clock
   large      one person, 30,000 traces of 2 rows; continue-as-new; takes minutes
-  ratio      many people at once, against workflows with as many activities and
-             timers and nothing in them, by turns on the same server
+  ratio      200 people at once, 10 traces of 3 rows each, against workflows with as
+             many activities and timers and nothing in them, by turns on the same
+             server, which has a core of its own where the system can pin processes
 
 Options
   --stores LIST     of ${STORE_NAMES.join(', ')} (all)
   --json FILE       write everything measured to FILE
   --people N        people of the crowd (200)
-  --traces-each N   traces of each of them (10)
+  --traces-each N   traces of each of them, and of those of the ratio (10)
   --traces N        traces of the large person (30000)
-  --turn N          people of one turn of the ratio (50)
+  --turn N          people of one turn of the ratio (200)
   --turns N         turns of either side (3)
   --speeds LIST     virtual seconds in a real one, for the crowd (20,5)
   --speed N         the same, for the large person (7200)
@@ -54,7 +55,7 @@ const { values, positionals } = parseArgs({
     people: { type: 'string', default: '200' },
     'traces-each': { type: 'string', default: '10' },
     traces: { type: 'string', default: '30000' },
-    turn: { type: 'string', default: '50' },
+    turn: { type: 'string', default: '200' },
     turns: { type: 'string', default: '3' },
     speeds: { type: 'string', default: '20,5' },
     speed: { type: 'string', default: '7200' },
@@ -125,8 +126,17 @@ const SCENARIOS: Readonly<Record<string, (store: StoreName) => Promise<Measured>
   ratio: async (store) => {
     const report = await measureRatio({
       people: Number(values.turn),
+      tracesEach: Number(values['traces-each']),
+      runsPerTrace: 3,
+      others: Math.max(400, 2 * Number(values.turn)),
       turns: Number(values.turns),
-      setting: { store, start: MONDAY_MORNING, speed: 1_000_000 },
+      setting: {
+        store,
+        start: MONDAY_MORNING,
+        speed: 1_000_000,
+        // For development only, and on in a local server: each upsert reads the definitions anew from the database.
+        dynamicConfig: { 'system.forceSearchAttributesCacheRefreshOnRead': false },
+      },
       tell,
     });
     return { report, text: describeRatio(report) };

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -116,6 +116,16 @@ export function costOf(pid: number): Cost {
   } catch {
     return { residentBytes: null, peakBytes: null, cpuSeconds: null };
   }
+}
+
+/**
+ * Lets a process, all its threads and what they start from now on run on these cores only.
+ *
+ * @param cores as `taskset` takes them: `0`, or `0-3`.
+ * @returns whether the system could.
+ */
+export function pinTo(pid: number, cores: string): boolean {
+  return spawnSync('taskset', ['-acp', cores, String(pid)], { stdio: 'ignore' }).status === 0;
 }
 
 /** Makes the peak of a process begin again at what it holds now, where the system can. */

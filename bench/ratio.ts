@@ -16,6 +16,10 @@ const LANE_QUEUE = 'bare-lane';
 export interface RatioOptions {
   /** People of one turn. */
   readonly people: number;
+  readonly tracesEach: number;
+  readonly runsPerTrace: number;
+  /** People of the same project whom nobody asks to erase. */
+  readonly others: number;
   readonly turns: number;
   readonly setting: SettingOptions;
   readonly tell: (text: string) => void;
@@ -32,6 +36,8 @@ export interface Turn {
 export interface RatioReport {
   readonly store: StoreName;
   readonly people: number;
+  /** Whether the server had a core of its own, and everything else another one. */
+  readonly separate: boolean;
   readonly activities: number;
   readonly timers: number;
   /** Real milliseconds that the timers of one person add up to: neither side can be faster. */
@@ -56,10 +62,15 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
       args: [setting.server.address, NAMESPACE, QUEUE, LANE_QUEUE],
       isReady: (line) => line === 'serving',
     });
+    const separate = setting.separate([bare]);
     const workers = { lethe: setting.worker, bare };
-    const kept = (await setting.seed({ people: 10, tracesPerPerson: 4, runsPerTrace: 3 })).flatMap(
-      (one) => one.traceIds,
-    );
+    const kept = (
+      await setting.seed({
+        people: options.others,
+        tracesPerPerson: options.tracesEach,
+        runsPerTrace: options.runsPerTrace,
+      })
+    ).flatMap((one) => one.traceIds);
     const gone: string[] = [];
     const turns: Turn[] = [];
     const measured = async (who: Turn['who'], run: () => Promise<void>): Promise<void> => {
@@ -77,13 +88,13 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
 
     await setting.begin();
     // Whoever comes first pays for everything that is done once.
-    const first = await eraseAll(setting, await seedPeople(setting, 'warm', 2, gone));
+    const first = await eraseAll(setting, await seedPeople(setting, options, 'warm', 2, gone));
     const [example = ''] = first;
     const figures = await historyOf(setting.client.temporal, example);
     await runBare(temporal, 2, bareInput(figures));
     for (let turn = 0; turn < options.turns; turn += 1) {
       tell(`turn ${turn + 1} of ${options.turns}`);
-      const names = await seedPeople(setting, `turn-${turn}`, people, gone);
+      const names = await seedPeople(setting, options, `turn-${turn}`, people, gone);
       let ids: readonly string[] = [];
       await measured('lethe', async () => {
         ids = await eraseAll(setting, names);
@@ -97,6 +108,7 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
     return {
       store: setting.store.name,
       people,
+      separate,
       activities: input.activities,
       timers: input.timersMs.length,
       timersMs: Math.round(input.timersMs.reduce((sum, ms) => sum + ms, 0)),
@@ -110,9 +122,15 @@ export async function measureRatio(options: RatioOptions): Promise<RatioReport> 
   }
 }
 
-async function seedPeople(setting: Setting, name: string, people: number, gone: string[]): Promise<readonly string[]> {
+async function seedPeople(
+  setting: Setting,
+  { tracesEach, runsPerTrace }: RatioOptions,
+  name: string,
+  people: number,
+  gone: string[],
+): Promise<readonly string[]> {
   const names = Array.from({ length: people }, (_none, index) => `u_${name}_${index}`);
-  const seeded = await setting.seed({ people: names, tracesPerPerson: 4, runsPerTrace: 3 });
+  const seeded = await setting.seed({ people: names, tracesPerPerson: tracesEach, runsPerTrace });
   gone.push(...seeded.flatMap(({ traceIds }) => traceIds));
   return names;
 }
@@ -158,6 +176,7 @@ export function describeRatio(report: RatioReport): string {
   ]);
   return [
     `${report.store}: ${report.people} people at once, each ${report.activities} activities and ${report.timers} timers of ${report.timersMs} ms together`,
+    report.separate ? '  the server on a core of its own, everything else on another' : '  all processes on all cores',
     table(['turn', 's', 'people/s', 'worker CPU ms/person', 'server CPU ms/person'], rows),
     `  Lethe ${report.perSecond.lethe.toFixed(2)} people/s, bare ${report.perSecond.bare.toFixed(2)} people/s: ratio ${report.ratio.toFixed(2)}`,
   ].join('\n\n');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +18,7 @@ import {
   startLocalServer,
   type LocalServer,
 } from '../src/temporal/server.ts';
-import { costOf, forgetPeak, MeasuredProcess, type Cost, type Probe } from './process.ts';
+import { costOf, forgetPeak, MeasuredProcess, pinTo, type Cost, type Probe } from './process.ts';
 import {
   STORES,
   type BenchStore,
@@ -168,6 +168,19 @@ export class Setting {
     return { worker: this.worker.cost(), server: costOf(this.server.pid), simulator: this.simulator.cost() };
   }
 
+  /**
+   * Gives the server a core of its own and the next one to everything else, as in production, where it has its machine:
+   * what is compared then is what the engine can do, not who shares two cores with whom.
+   *
+   * @param others more processes for the second core.
+   * @returns whether the system could; otherwise all share all cores.
+   */
+  separate(others: readonly MeasuredProcess[]): boolean {
+    if (cpus().length < 2) return false;
+    const rest = [process.pid, this.simulator.pid, this.worker.pid, ...others.map(({ pid }) => pid)];
+    return pinTo(this.server.pid, '0') && rest.every((pid) => pinTo(pid, '1'));
+  }
+
   seed(request: SeedRequest): Promise<readonly SeededPerson[]> {
     return this.post('seed-people', this.store.seed(request));
   }
@@ -200,6 +213,8 @@ export class Setting {
     await this.simulator.stop();
     await this.server.stop();
     await rm(this.directory, { recursive: true, force: true });
+    // The next server counts the cores that it may use.
+    pinTo(process.pid, `0-${cpus().length - 1}`);
     return probe;
   }
 
