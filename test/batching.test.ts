@@ -693,6 +693,21 @@ describe('deletes that several people share', () => {
     expect(results[0]).toMatchObject({ value: { people: 4 } });
   });
 
+  test('P27: who is told to stop while the last word of another is awaited is left out', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    const stop = new Stop();
+    const slow = async (): Promise<void> => {
+      await sleep(20);
+      stop.stopped = true;
+    };
+    const stopped = step(store, (progress) => store.submit(order(['a'], progress)), stop);
+    const other = step(store, (progress) => store.submit(order(['b'], progress, { lastWord: slow })));
+    await expect(stopped).rejects.toThrow('told to stop');
+    await expect(other).resolves.toMatchObject({ status: 202 });
+    expect(inner.deleted).toEqual([['b']]);
+  });
+
   test('P27: all of them held: nothing is sent', async () => {
     const inner = new ScriptedStore([]);
     const store = batch(inner);

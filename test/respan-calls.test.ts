@@ -327,6 +327,34 @@ describe('customer records of people who are erased together', () => {
     expect(sim.truth.allTraces()).toHaveLength(traces);
     expect([scene.made('verify 2', 'find logs'), scene.made('verify 2', 'find traces')]).toEqual([1, 1]);
   });
+
+  test('P26: one who is told to stop while the records of several are looked at stops nobody else', async () => {
+    const sim = await start();
+    for (const who of ['bob', 'ann', 'ANN']) sim.seedLog({ customerIdentifier: who });
+    await recordsOf(['bob', 'ann']);
+    await scene.together('verify 2', 0, () => Promise.resolve());
+    const ends = await Promise.all(
+      ['bob', 'ann'].map(async (who) => {
+        // The list tells of bob; somebody goes by nearly the same name as ann, so that she is asked for by herself.
+        const progress: Progress = () => {
+          if (who === 'ann' && scene.made('verify 2', 'records list') > 0) throw new Error('told to stop');
+        };
+        const leave = await scene.store.board?.(progress);
+        try {
+          return await scene.store.eraseCopies!([copyOf(who)], () => Promise.resolve(), progress).then(
+            () => 'done',
+            (error: unknown) => (error as Error).message,
+          );
+        } finally {
+          leave?.();
+        }
+      }),
+    );
+    sim.advance(10 * MINUTE_MS);
+    expect(ends).toEqual(['done', 'told to stop']);
+    const left = sim.truth.customerRecords().map(({ customerIdentifier }) => customerIdentifier);
+    expect(left.sort()).toEqual(['ANN', 'ann', 'other-1', 'other-2']);
+  });
 });
 
 describe('large orders', () => {

@@ -374,12 +374,21 @@ export function batched(
             riders.map(async (one) => {
               try {
                 await one.query.lastWord();
-                if (one.settled) throw new Withdrawn();
               } catch (error) {
                 withdrawn.set(one, error);
               }
             }),
           );
+          // Asked again together: while the last of them was waited for, another may have been told to stop.
+          for (const one of riders) {
+            if (withdrawn.has(one)) continue;
+            try {
+              one.member();
+              if (one.settled) throw new Withdrawn();
+            } catch (error) {
+              withdrawn.set(one, error);
+            }
+          }
           if (withdrawn.size > 0) throw new Withdrawn();
           for (const one of riders) one.firm = true;
         };

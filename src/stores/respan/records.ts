@@ -149,7 +149,7 @@ export class RecordErasure {
       const { identifier } = one;
       // The list tells it where nobody else goes by a name that a path might stand for.
       const told = listed?.has(identifier) === true && alike.get(plain(identifier)) === 1;
-      if (told || (await customers.isThere(one.tally, environment, identifier))) mayGo.add(one);
+      if (told || (await customers.isThere(tally, environment, identifier))) mayGo.add(one);
     }
     return mayGo;
   }
