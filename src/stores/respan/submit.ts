@@ -86,9 +86,24 @@ export async function submitDelete(parts: SubmitParts, order: DeleteOrder): Prom
       await sender.oneByOne(ids);
     }
     return sender.receipt();
+  } catch (error) {
+    throw sender.acknowledged ? partlyDone(error) : error;
   } finally {
     end(sender.sent);
   }
+}
+
+/**
+ * A refusal says that nothing was done. After an acknowledged delete that would be untrue, and its traces would be taken for
+ * gone before anything was sent: no more is known than after a lost answer. Whatever stood in the way stands there still.
+ */
+function partlyDone(error: unknown): unknown {
+  // One without a status is our own: the switch, which stays what it is.
+  if (!(error instanceof StoreError) || error.status === null) return error;
+  if (!['denied', 'gone', 'throttled', 'rejected'].includes(error.reason)) return error;
+  const { reason, route, status, requestId } = error;
+  const advice = `a part of the delete was acknowledged before a call met "${reason}"; everything is read again`;
+  return new StoreError({ reason: 'unreachable', route, status, requestId, advice });
 }
 
 /**
@@ -137,6 +152,11 @@ class Sender {
   /** Whether any delete may have left. */
   get sent(): boolean {
     return this.#allowed;
+  }
+
+  /** Whether the store has taken any delete. */
+  get acknowledged(): boolean {
+    return this.#answers.length > 0;
   }
 
   /** The last thing before a delete leaves. */
