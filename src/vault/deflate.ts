@@ -6,7 +6,7 @@ const inflateAway = promisify(inflateRaw);
 
 /** Up to so many bytes the hop to the thread pool and back costs more than the work. */
 const SMALL_BYTES = 64 * 1024;
-/** Where inflating may get large: JSON rarely shrinks to less. */
+/** Of what is deflated: our JSON rarely shrinks to an eighth, so that no more than the above comes out as a rule. */
 const SMALL_DEFLATED_BYTES = 8 * 1024;
 
 /** Raw deflate; large inputs in the thread pool, so that nothing else waits for them. */
