@@ -489,7 +489,7 @@ describe('answers that several share', () => {
         if (nth === 1) throw error;
         return 'answer';
       };
-      const shared = new Shared(() => 0);
+      const shared = new Shared(null);
       const together = new Together<{ readonly tally: Tally }, string>(make);
       expect(await Promise.all([1, 2, 3].map(() => end(shared.get('key', 1000, make))))).toEqual(wanted);
       made = 0;
@@ -499,9 +499,9 @@ describe('answers that several share', () => {
 
   test('an answer is used for its time, a failure never', async () => {
     scene = await Scene.start(['prod'], CUSTOMER);
-    let nowMs = 0;
+    const clock = { realMs: Date.now(), virtualMs: 0, speed: 1e-9 };
     let made = 0;
-    const shared = new Shared(() => nowMs);
+    const shared = new Shared(clock);
     const get = (): Promise<number> =>
       shared.get('key', 1000, () => {
         made += 1;
@@ -509,9 +509,22 @@ describe('answers that several share', () => {
       });
     await expect(get()).rejects.toBe(trouble);
     expect(await get()).toBe(2);
-    nowMs = 999;
+    clock.virtualMs = 999;
     expect(await get()).toBe(2);
-    nowMs = 1000;
+    clock.virtualMs = 1000;
     expect(await get()).toBe(3);
+  });
+
+  test('on a clock of thousands an answer is used long enough to be of use, and not for ever', async () => {
+    scene = await Scene.start(['prod'], CUSTOMER);
+    const clock = { realMs: Date.now(), virtualMs: 0, speed: 100_000 };
+    let made = 0;
+    const shared = new Shared(clock);
+    const get = (): Promise<number> => shared.get('key', 1000, () => Promise.resolve((made += 1)));
+    await get();
+    clock.virtualMs += 1_001;
+    expect(await get()).toBe(1);
+    clock.virtualMs += 10_000_000;
+    expect(await get()).toBe(2);
   });
 });

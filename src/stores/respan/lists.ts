@@ -82,7 +82,7 @@ export class Lists {
   constructor(api: RespanApi, config: RespanConnection) {
     this.#api = api;
     this.#config = config;
-    this.#canaries = new Shared(() => api.nowMs());
+    this.#canaries = new Shared(api.clock);
   }
 
   /** All time, as far as anything can be in this store. */

@@ -1,8 +1,15 @@
+import type { Clock } from '../../erasure/clock.ts';
+import { virtualNow } from '../../erasure/clock.ts';
 import type { Tally } from '../api.ts';
 import { StoreError } from '../port.ts';
 
 /** Answers kept at most. */
 const MOST_KEPT = 10_000;
+/**
+ * However fast a simulated clock runs, an answer is used for so many real milliseconds: else it would be too old before
+ * those who wait for it had made their next call.
+ */
+const LEAST_KEPT_MS = 100;
 
 /** Whether an error is about the one who made the call: told to stop, or without a turn for now. Others may try. */
 export function isOwn(error: unknown): boolean {
@@ -14,12 +21,11 @@ export function isOwn(error: unknown): boolean {
  * for the same one. Failures are not kept.
  */
 export class Shared {
-  readonly #nowMs: () => number;
+  readonly #clock: Clock;
   readonly #kept = new Map<string, { untilMs: number; readonly answer: Promise<unknown> }>();
 
-  /** @param nowMs virtual epoch milliseconds. */
-  constructor(nowMs: () => number) {
-    this.#nowMs = nowMs;
+  constructor(clock: Clock) {
+    this.#clock = clock;
   }
 
   /**
@@ -29,7 +35,7 @@ export class Shared {
   async get<T>(key: string, forMs: number, make: () => Promise<T>): Promise<T> {
     for (;;) {
       const known = this.#kept.get(key);
-      if (known === undefined || known.untilMs <= this.#nowMs()) break;
+      if (known === undefined || known.untilMs <= virtualNow(this.#clock)) break;
       try {
         return (await known.answer) as T;
       } catch (error) {
@@ -42,7 +48,7 @@ export class Shared {
     this.#kept.set(key, mine);
     try {
       const made = await answer;
-      mine.untilMs = this.#nowMs() + forMs;
+      mine.untilMs = virtualNow(this.#clock) + Math.max(forMs, LEAST_KEPT_MS * (this.#clock?.speed ?? 0));
       return made;
     } catch (error) {
       if (this.#kept.get(key) === mine) this.#kept.delete(key);
@@ -51,7 +57,7 @@ export class Shared {
   }
 
   #forget(): void {
-    const nowMs = this.#nowMs();
+    const nowMs = virtualNow(this.#clock);
     for (const [key, { untilMs }] of this.#kept) {
       if (untilMs <= nowMs || this.#kept.size >= MOST_KEPT) this.#kept.delete(key);
     }
