@@ -12,7 +12,7 @@ import type { Row, TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader } from './reader.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
-import { strayedTraces } from './verify-absence.ts';
+import { strayedTraces } from './read-back.ts';
 import { wholeTraces } from './whole.ts';
 
 /** What a look found, as the vault keeps it for the request that erases it. */
