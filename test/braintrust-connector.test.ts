@@ -1049,6 +1049,100 @@ describe('against the simulator', () => {
     });
   });
 
+  describe('copies of several people', () => {
+    const lastWord = (): Promise<void> => Promise.resolve();
+    const idsOf = (copies: readonly Copy[], kind: string): string[] =>
+      copies.flatMap((copy) => (copy.kind === kind ? [copy.id.slice(copy.id.indexOf('/') + 1)] : [])).sort();
+    const madeFrom = (projectId: string, rowId = ''): object => ({
+      origin: { object_type: 'project_logs', object_id: projectId, id: rowId },
+    });
+    const into = (
+      project: string,
+      type: 'dataset' | 'experiment',
+      traces: readonly (readonly { readonly id: string; readonly from: object }[])[],
+    ): string => {
+      const { id: objectId } = sim.createContainer(project, type, `${type}-of-${project}`);
+      sim.seed({
+        project,
+        into: { type, name: `${type}-of-${project}` },
+        traces: traces.map((spans) => ({
+          spans: spans.map(({ id, from }) => ({ id, fields: { ...from, [`${type}_id`]: objectId } })),
+        })),
+      });
+      return objectId;
+    };
+
+    /** Asks for the copies of each of them, in one moment. */
+    async function together(from: TraceStore, people: readonly (readonly TraceRef[])[]) {
+      const read = await Promise.all(people.map((traces) => lookup(traces, from, { controls: [] })));
+      const steps = people.map(() => (): void => undefined);
+      const { board } = from;
+      if (board === undefined) throw new Error('nothing is shared');
+      const leave = await Promise.all(steps.map((progress) => board(progress)));
+      try {
+        return await Promise.all(
+          people.map((traces, at) => from.copies(traces, read[at]?.rows ?? [], steps[at] ?? idle)),
+        );
+      } finally {
+        for (const done of leave) done();
+      }
+    }
+
+    test('P20 P22: what was made from the traces of two people is told to each of them, and nobody’s call erases it', async () => {
+      const project = 'made-of-two';
+      const people = sim.seedPeople({ project, people: ['two-ann', 'two-bob'], tracesPerPerson: 1 });
+      const [first, second] = people.map(({ rowIds }) => madeFrom(sim.project(project).id, rowIds[0]?.[0]));
+      const experiment = into(project, 'experiment', [
+        [
+          { id: 'two-1', from: first ?? {} },
+          { id: 'two-2', from: second ?? {} },
+        ],
+      ]);
+      const mine = connectSim({ projects: [project], copies: ['experiments'] });
+      const found = await together(
+        mine,
+        people.map(({ traceIds }) => traceRefs(project, traceIds)),
+      );
+      for (const [at, { copies, reports }] of found.entries()) {
+        expect(reports.some((report) => report.people === 2)).toBe(true);
+        const told = copies.filter(({ kind }) => kind === 'experiments');
+        expect(idsOf(told, 'experiments')).toEqual(['two-1', 'two-2']);
+        expect(told.map(({ traceId, others }) => [traceId, others])).toEqual(
+          told.map(() => [people[at]?.traceIds[0], true]),
+        );
+        await expect(mine.eraseCopies!(told, lastWord, idle)).rejects.toBeInstanceOf(GuardError);
+      }
+      for (const id of ['two-1', 'two-2']) expect(sim.truth.isRowLive(id, experiment)).toBe(true);
+    });
+
+    test('P22: a row id stands for its project’s row alone: what was made from another’s of the same id is not touched', async () => {
+      const names = ['twin-a', 'twin-b'];
+      const seeded = names.map((project) => {
+        const [trace] = sim.seed({ project, traces: [{ spans: [{ id: 'twin', metadata: { user_id: project } }] }] });
+        if (trace === undefined) throw new Error('nothing was seeded');
+        return trace;
+      });
+      const dataset = into(
+        'twin-a',
+        'dataset',
+        seeded.map(({ projectId }, at) => [{ id: `made-${names[at] ?? ''}`, from: madeFrom(projectId, 'twin') }]),
+      );
+      const mine = connectSim({ projects: names, copies: ['datasets'] });
+      const refs = seeded.map(({ traceId }, at) => traceRefs(names[at] ?? '', [traceId]));
+      const found = await together(mine, refs);
+      expect(found.map(({ copies }) => idsOf(copies, 'datasets'))).toEqual(names.map((name) => [`made-${name}`]));
+      const [ref = []] = refs;
+      const alone = await mine.copies(ref, (await lookup(ref, mine, { controls: [] })).rows, idle);
+      expect(idsOf(alone.copies, 'datasets')).toEqual(['made-twin-a']);
+      await mine.eraseCopies!(
+        alone.copies.filter(({ kind }) => kind === 'datasets'),
+        lastWord,
+        idle,
+      );
+      expect(names.map((name) => sim.truth.isRowLive(`made-${name}`, dataset))).toEqual([false, true]);
+    });
+  });
+
   test('row history that a server does not show any more is not reported as left', async () => {
     const [project] = projects;
     const copies = [{ kind: 'row-history', id: `${project?.id ?? ''}/1/${UNKNOWN}`, traceId: UNKNOWN }];
