@@ -259,7 +259,14 @@ export function batched(
     if (rows === null) throw strange(read.report);
     asks.forEach((one, at) => {
       const projectIds = one.query.traces.map(({ projectId }) => projectId);
-      answerShare(one, read, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => mine);
+      const own = new Set(one.query.traces.map(traceKey));
+      const notExamined = (read.notExamined ?? [])
+        .map(({ kind, traces }) => ({ kind, traces: traces.filter((trace) => own.has(traceKey(trace))) }))
+        .filter(({ traces }) => traces.length > 0);
+      answerShare(one, read, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => ({
+        ...mine,
+        ...(notExamined.length === 0 ? {} : { notExamined }),
+      }));
     });
   }
 

@@ -31,8 +31,6 @@ export interface CopySources {
   readonly objects: Objects;
   /** Whether attachments are looked for. */
   readonly attachments: boolean;
-  /** Whether the look-ups find comments. */
-  readonly comments: { readonly readable: boolean };
 }
 
 /**
@@ -47,7 +45,7 @@ export async function findCopies(
   rows: readonly Row[],
   progress: Progress,
 ): Promise<CopiesFound> {
-  const { objects, comments } = sources;
+  const { objects } = sources;
   const copies: Copy[] = [];
   const outOfReach: { kind: CopyKind; count: number; traceIds: readonly string[] }[] = [];
   const notExamined: { kind: CopyKind; why: string; traceIds?: readonly string[] }[] = [];
@@ -66,7 +64,6 @@ export async function findCopies(
     }
   };
 
-  if (!comments.readable) notExamined.push({ kind: 'comments', why: 'this server does not find rows by their origin' });
   if (sources.attachments && rows.length > MOST_ROWS_WITH_CONTENT) {
     notExamined.push({ kind: 'attachments', why: `more than ${MOST_ROWS_WITH_CONTENT} rows to look through` });
   }
