@@ -552,6 +552,67 @@ describe('reads that several people share', () => {
   });
 });
 
+describe('copies that several people ask for', () => {
+  /** One copy of each trace, which names it by its id alone; content is looked through for so many rows in one question. */
+  function holding(most: number, rows: readonly Row[]) {
+    const asked: number[] = [];
+    const inner = new ScriptedStore(rows);
+    const copies: TraceStore['copies'] = (traces, ofTraces) => {
+      asked.push(ofTraces.length);
+      return Promise.resolve({
+        copies: traces.map(({ projectId, traceId }) => ({ kind: 'datasets', id: `${projectId}/${traceId}`, traceId })),
+        outOfReach: [],
+        notExamined: ofTraces.length > most ? [{ kind: 'attachments', why: 'too many rows' }] : [],
+        reports: [],
+      });
+    };
+    return { asked, store: batched({ ...inner.store, copies }, null, new KillSwitch(), QUICK) };
+  }
+
+  test('P1: what one question may look through is not used up by all who ask at the same time', async () => {
+    const people = Array.from({ length: 30 }, (_none, at) => `person-${at}`);
+    const rowsOf = (person: string): Row[] =>
+      Array.from({ length: 700 }, (_none, at) => rowOf(`trace-of-${person}`, person, { runId: `${person}-${at}` }));
+    const { store, asked } = holding(20_000, people.flatMap(rowsOf));
+    const found = values(
+      await crew(store, people, (person, progress) =>
+        store.copies(refs([`trace-of-${person}`]), rowsOf(person), progress),
+      ),
+    );
+    expect(found.map(({ notExamined }) => notExamined)).toEqual(people.map(() => []));
+    expect(found.map(({ copies }) => copies.map(({ traceId }) => traceId))).toEqual(
+      people.map((person) => [`trace-of-${person}`]),
+    );
+    expect(asked.length).toBeLessThan(people.length / 3);
+    const [whale = ''] = people;
+    const huge = Array.from({ length: 30 }, () => rowsOf(whale)).flat();
+    const alone = await store.copies(refs([`trace-of-${whale}`]), huge, () => undefined);
+    expect(alone.notExamined).toEqual([{ kind: 'attachments', why: 'too many rows' }]);
+  });
+
+  test('P22: nobody gets the copies of a trace that has the same id in another project', async () => {
+    const projects = [PROJECT.id, OTHER_PROJECT.id];
+    const { store } = holding(10, []);
+    const found = values(
+      await crew(store, projects, (projectId, progress) => store.copies(refs(['same'], projectId), [], progress)),
+    );
+    expect(found.map(({ copies }) => copies.map(({ id }) => id))).toEqual(projects.map((id) => [`${id}/same`]));
+    const both = [projects, [OTHER_PROJECT.id]];
+    const again = values(
+      await crew(store, both, (ids, progress) =>
+        store.copies(
+          ids.flatMap((id) => refs(['same'], id)),
+          [],
+          progress,
+        ),
+      ),
+    );
+    expect(again.map(({ copies }) => copies.map(({ id }) => id))).toEqual(
+      both.map((ids) => ids.map((id) => `${id}/same`)),
+    );
+  });
+});
+
 // ------------------------------------------------------------------------------------------------ shared deletes
 
 describe('deletes that several people share', () => {

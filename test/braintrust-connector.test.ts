@@ -19,6 +19,7 @@ import type { Control, Copy, LookupQuery, Project, Read, Row, TraceRef, TraceSto
 import { openStore } from '../src/stores/registry.ts';
 import type { StoreLog } from '../src/stores/registry.ts';
 import { insert, remove, sdkState } from './support/braintrust-simulator.ts';
+import { LaneSteps } from './support/lane-steps.ts';
 
 const T0 = Date.parse('2026-11-25T12:00:00Z');
 /** A minute of the rate limit passes in twelve real milliseconds. */
@@ -1046,6 +1047,226 @@ describe('against the simulator', () => {
         sim.habits.reset();
       }
       expect((await failure(mine.eraseCopies!(ours, lastWord, idle))).advice).toContain('switched off');
+    });
+  });
+
+  describe('copies of several people', () => {
+    const lastWord = (): Promise<void> => Promise.resolve();
+    const idsOf = (copies: readonly Copy[], kind: string): string[] =>
+      copies.flatMap((copy) => (copy.kind === kind ? [copy.id.slice(copy.id.indexOf('/') + 1)] : [])).sort();
+    const madeFrom = (projectId: string, rowId = ''): object => ({
+      origin: { object_type: 'project_logs', object_id: projectId, id: rowId },
+    });
+    const into = (
+      project: string,
+      type: 'dataset' | 'experiment',
+      traces: readonly (readonly { readonly id: string; readonly from: object }[])[],
+    ): string => {
+      const { id: objectId } = sim.createContainer(project, type, `${type}-of-${project}`);
+      sim.seed({
+        project,
+        into: { type, name: `${type}-of-${project}` },
+        traces: traces.map((spans) => ({
+          spans: spans.map(({ id, from }) => ({ id, fields: { ...from, [`${type}_id`]: objectId } })),
+        })),
+      });
+      return objectId;
+    };
+
+    /** Asks for the copies of each of them, in one moment. */
+    async function together(from: TraceStore, people: readonly (readonly TraceRef[])[]) {
+      const read = await Promise.all(people.map((traces) => lookup(traces, from, { controls: [] })));
+      const steps = people.map(() => (): void => undefined);
+      const { board } = from;
+      if (board === undefined) throw new Error('nothing is shared');
+      const leave = await Promise.all(steps.map((progress) => board(progress)));
+      try {
+        return await Promise.all(
+          people.map((traces, at) => from.copies(traces, read[at]?.rows ?? [], steps[at] ?? idle)),
+        );
+      } finally {
+        for (const done of leave) done();
+      }
+    }
+
+    test('P20 P22: what was made from the traces of two people is told to each of them, and nobody’s call erases it', async () => {
+      const project = 'made-of-two';
+      const people = sim.seedPeople({ project, people: ['two-ann', 'two-bob'], tracesPerPerson: 1 });
+      const [first, second] = people.map(({ rowIds }) => madeFrom(sim.project(project).id, rowIds[0]?.[0]));
+      const experiment = into(project, 'experiment', [
+        [
+          { id: 'two-1', from: first ?? {} },
+          { id: 'two-2', from: second ?? {} },
+        ],
+      ]);
+      const mine = connectSim({ projects: [project], copies: ['experiments'] });
+      const found = await together(
+        mine,
+        people.map(({ traceIds }) => traceRefs(project, traceIds)),
+      );
+      for (const [at, { copies, reports }] of found.entries()) {
+        expect(reports.some((report) => report.people === 2)).toBe(true);
+        const told = copies.filter(({ kind }) => kind === 'experiments');
+        expect(idsOf(told, 'experiments')).toEqual(['two-1', 'two-2']);
+        expect(told.map(({ traceId, others }) => [traceId, others])).toEqual(
+          told.map(() => [people[at]?.traceIds[0], true]),
+        );
+        await expect(mine.eraseCopies!(told, lastWord, idle)).rejects.toBeInstanceOf(GuardError);
+      }
+      for (const id of ['two-1', 'two-2']) expect(sim.truth.isRowLive(id, experiment)).toBe(true);
+    });
+
+    test('P22: a row id stands for its project’s row alone: what was made from another’s of the same id is not touched', async () => {
+      const names = ['twin-a', 'twin-b'];
+      const seeded = names.map((project) => {
+        const [trace] = sim.seed({ project, traces: [{ spans: [{ id: 'twin', metadata: { user_id: project } }] }] });
+        if (trace === undefined) throw new Error('nothing was seeded');
+        return trace;
+      });
+      const dataset = into(
+        'twin-a',
+        'dataset',
+        seeded.map(({ projectId }, at) => [{ id: `made-${names[at] ?? ''}`, from: madeFrom(projectId, 'twin') }]),
+      );
+      const mine = connectSim({ projects: names, copies: ['datasets'] });
+      const refs = seeded.map(({ traceId }, at) => traceRefs(names[at] ?? '', [traceId]));
+      const found = await together(mine, refs);
+      expect(found.map(({ copies }) => idsOf(copies, 'datasets'))).toEqual(names.map((name) => [`made-${name}`]));
+      const [ref = []] = refs;
+      const alone = await mine.copies(ref, (await lookup(ref, mine, { controls: [] })).rows, idle);
+      expect(idsOf(alone.copies, 'datasets')).toEqual(['made-twin-a']);
+      await mine.eraseCopies!(
+        alone.copies.filter(({ kind }) => kind === 'datasets'),
+        lastWord,
+        idle,
+      );
+      expect(names.map((name) => sim.truth.isRowLive(`made-${name}`, dataset))).toEqual([false, true]);
+    });
+  });
+
+  describe('comments that a server does not look for', () => {
+    /** The rows of which a query asks for what was made of them, or null. */
+    function originsIn(node: unknown): readonly string[] | null {
+      if (typeof node !== 'object' || node === null) return null;
+      const { left, right } = node as { left?: { name?: unknown }; right?: { value?: unknown } };
+      if (JSON.stringify(left?.name) === '["origin","id"]') return right?.value as string[];
+      return Object.values(node).reduce<readonly string[] | null>((found, inner) => found ?? originsIn(inner), null);
+    }
+    /** Refuses such queries, and counts those that it was asked. */
+    function refusing(isRefused: (rowIds: readonly string[]) => boolean) {
+      const seen = { asked: 0 };
+      const change = (body: BtqlBody): BtqlBody | Response => {
+        const origins = originsIn(body.query.filter);
+        if (origins === null) return body;
+        seen.asked += 1;
+        return isRefused(origins) ? new Response('no', { status: 400 }) : body;
+      };
+      return { seen, change };
+    }
+    /** A connection whose queries pass by there. */
+    function behind(change: (body: BtqlBody) => BtqlBody | Response, at = sim, on: Clock = clock): TraceStore {
+      return openStore('test', configOf(at.url, { apiKey: at.apiKey }), {
+        clock: on,
+        fetch: (input, init) => {
+          const isQuery = (input as string).endsWith('/btql');
+          const changed = isQuery ? change(JSON.parse(init?.body as string) as BtqlBody) : null;
+          return changed instanceof Response ? Promise.resolve(changed) : fetch(input, init);
+        },
+      });
+    }
+    const comment = (id: string, rowId = ''): Record<string, unknown> => ({
+      id,
+      origin: { id: rowId },
+      comment: { text: 'hm' },
+      created: new Date(T0).toISOString(),
+    });
+    async function commented(name: string) {
+      const made = person('chat', name);
+      await insert(sim, made.projectId, [comment(`note-of-${name}`, made.rowIds[0]?.[1])]);
+      return made;
+    }
+
+    test('P1 P20: one whose row a server refuses to look for is told so; of the others every comment is found and deleted', async () => {
+      const odd = await commented('odd');
+      const others = [await commented('plain-1'), await commented('plain-2')];
+      const bad = odd.rowIds[1]?.[0] ?? '';
+      const mine = behind(refusing((rowIds) => rowIds.includes(bad)).change);
+      const steps = [odd, ...others].map(() => (): void => undefined);
+      const { board } = mine;
+      if (board === undefined) throw new Error('nothing is shared');
+      const leave = await Promise.all(steps.map((progress) => board(progress)));
+      const [own, ...theirs] = await Promise.all(
+        [odd, ...others].map(({ refs }, at) => lookup(refs, mine, { progress: steps[at] ?? idle })),
+      );
+      for (const done of leave) done();
+      expect(own?.report.people).toBe(3);
+      expect(own?.notExamined).toEqual([{ kind: 'comments', traces: [odd.refs[1]] }]);
+      expect(rowsOf(own?.rows ?? [])).toEqual([...odd.all, 'note-of-odd'].sort());
+      for (const [at, read] of theirs.entries()) {
+        expect(read.notExamined).toBeUndefined();
+        const made = others[at] ?? odd;
+        await submit(refsOf(made.refs, read.rows), mine);
+        expect(sim.truth.isRowLive(`note-of-plain-${at + 1}`)).toBe(false);
+      }
+      expect(sim.truth.isRowLive('note-of-odd')).toBe(true);
+      const next = await commented('after-the-odd');
+      const read = await lookup(next.refs, mine);
+      expect([rowsOf(read.rows).includes('note-of-after-the-odd'), read.notExamined]).toEqual([true, undefined]);
+    });
+
+    test('P1: a server that looks for none is asked again after a day, and all are told meanwhile', async () => {
+      const made = await commented('unlooked');
+      const moving = { ...fastClock() } as { realMs: number; virtualMs: number; speed: number };
+      let refuses = true;
+      const { change, seen } = refusing(() => refuses);
+      const mine = behind(change, sim, moving);
+      const told = [{ kind: 'comments', traces: made.refs }];
+      expect((await lookup(made.refs, mine)).notExamined).toEqual(told);
+      refuses = false;
+      const before = seen.asked;
+      expect((await lookup(made.refs, mine)).notExamined).toEqual(told);
+      expect(seen.asked).toBe(before);
+      moving.virtualMs += DAY_MS;
+      const read = await lookup(made.refs, mine);
+      expect(read.notExamined).toBeUndefined();
+      expect(rowsOf(read.rows)).toEqual([...made.all, 'note-of-unlooked'].sort());
+    });
+
+    test('a server that refuses long lists of rows is asked in shorter ones', async () => {
+      const made = await commented('long-listed');
+      const read = await lookup(made.refs, behind(refusing((rowIds) => rowIds.length > 2).change));
+      expect(read.notExamined).toBeUndefined();
+      expect(rowsOf(read.rows)).toEqual([...made.all, 'note-of-long-listed'].sort());
+    });
+
+    test('P1: a lane that looked for comments when it was planned, and cannot at its end or after it, names them', async () => {
+      const own = await startBraintrustSimulator({ clock: fastClock(), limits: false });
+      try {
+        const people = ['u_42', 'other-1', 'other-2'];
+        const [made] = own.seedPeople({ project: 'p', people, tracesPerPerson: 1, atMs: T0 - DAY_MS });
+        const { projectId = '', rowIds = [] } = made ?? {};
+        let refuses = false;
+        const mine = behind(refusing(() => refuses).change, own, fastClock());
+        await LaneSteps.over(mine, async (steps) => {
+          const planned = await steps.resolve();
+          expect(planned.copies.notExamined).not.toContain('comments');
+          await steps.remove(planned.book);
+          await insert(own, projectId, [comment('late-note', rowIds[0]?.[1])]);
+          refuses = true;
+          const read = await steps.verify(planned.book);
+          expect(read.copies.notExamined).toContain('comments');
+          expect(read.exceptions).toContainEqual(
+            expect.objectContaining({ kind: 'not-examined', text: expect.stringContaining('comments') }),
+          );
+          const look = await steps.look(planned.book);
+          expect([look.kind, look.why]).toEqual(['inconclusive', expect.stringContaining('comments')]);
+        });
+        expect(own.truth.isRowLive('late-note')).toBe(true);
+        const survivors = own.truth.allTraces().filter(({ traceId }) => own.truth.isLive(traceId));
+        expect(survivors).toHaveLength(2);
+      } finally {
+        await own.close();
+      }
     });
   });
 

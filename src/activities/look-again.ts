@@ -171,6 +171,9 @@ async function look(
       blind = "no live trace of anybody else was there to show that the reads work; absence isn't proven";
     } else if (asked.length < erased.length) {
       blind = `${formatTraces(erased.length - asked.length)} cannot be read: their project is not visible any more`;
+    } else {
+      const unread = [...reader.notExamined].filter((kind) => !book.notExamined.includes(kind));
+      if (unread.length > 0) blind = `not examined: ${unread.join(', ')}`;
     }
   } catch (error) {
     if (!(error instanceof Inconclusive)) throw error;

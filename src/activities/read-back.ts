@@ -214,7 +214,9 @@ async function withCopiesOf(
   const isNew = ({ kind, id }: Copy): boolean => !known.has(`${kind}/${id}`);
   const loose = newCopies(deps, reader.looseCopies().filter(isNew), reach);
   const copies = [...sparedCopies(deps, book, reader, reach), ...loose];
-  if (newcomers.length === 0) return { ...book, copies };
+  // What the plan could look for, a later read may have left out: it proves nothing of that (P1).
+  const unread = [...new Set([...book.notExamined, ...reader.notExamined])];
+  if (newcomers.length === 0) return { ...book, copies, notExamined: unread };
   const traces = newcomers.flatMap(({ projectId, traceId, state }) =>
     state === 'newActivity' ? [] : [{ projectId, traceId }],
   );
@@ -228,7 +230,7 @@ async function withCopiesOf(
     copies: [...copies, ...newCopies(deps, fresh, reach)],
     // Most likely the same ones again: they are counted per connection, not per trace.
     outOfReach: Math.max(book.outOfReach, outOfReach),
-    notExamined: [...new Set([...book.notExamined, ...found.notExamined.map(({ kind }) => kind)])],
+    notExamined: [...new Set([...unread, ...found.notExamined.map(({ kind }) => kind)])],
   };
 }
 

@@ -95,6 +95,8 @@ export class Reader {
   readonly reports: ReadReport[] = [];
   /** For the record: routes that have ended, finders that disagreed. */
   readonly notes: string[] = [];
+  /** Kinds of rows that look-ups of the traces did not look for. */
+  readonly notExamined = new Set<string>();
   /** What the reads have shown, also those that prove nothing. */
   readonly rowsRead: Row[] = [];
   readonly window: Window;
@@ -421,6 +423,7 @@ export class Reader {
         return null;
       }
       this.reports.push(result.report);
+      for (const { kind } of result.notExamined ?? []) this.notExamined.add(kind);
       for (const row of result.rows) this.rowsRead.push(row);
       if (result.inconclusive !== undefined) throw new Inconclusive(`${name}: ${result.inconclusive}`);
       const seen = result.controlsSeen.filter(Boolean).length;

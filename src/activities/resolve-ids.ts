@@ -150,7 +150,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
       returned: hasReturned(entries.book),
     }),
     outOfReach: copies.outOfReach.reduce((sum, { count }) => sum + count, 0),
-    notExamined: [...new Set([...examined, ...copies.notExamined.map(({ kind }) => kind)])],
+    notExamined: [...new Set([...examined, ...reader.notExamined, ...copies.notExamined.map(({ kind }) => kind)])],
     controlsAtPlan: reader.controls.length,
     silentProjects: reader.silentProjects,
     notProvenBeforeMs: reader.notProvenBeforeMs,

@@ -58,6 +58,13 @@ export interface BatchingOptions extends ConvoyOptions {
    */
   readonly mostTraces?: number;
   /**
+   * Rows whose copies are asked for in one combined call. Well below what a connector looks through in one question: what
+   * it leaves unexamined above that weakens the verdict of everybody who shares the call.
+   *
+   * @default 5,000
+   */
+  readonly mostCopyRows?: number;
+  /**
    * After a shared call failed for a reason that one question of it may be, questions of that sort go apart for so many
    * virtual milliseconds, or one odd request would fail those who share with it again and again (P26). Longer than the
    * first pauses between two probes of a lane, so that these go apart.
@@ -72,6 +79,7 @@ const DEFAULTS = {
   mostRows: 10_000,
   mostControls: 40,
   mostTraces: 5_000,
+  mostCopyRows: 5_000,
   apartMs: 15 * MINUTE_MS,
 } as const;
 
@@ -89,7 +97,7 @@ export function batched(
   killSwitch: KillSwitch,
   options: BatchingOptions = {},
 ): TraceStore {
-  const { heavyTraces, mostRows, mostControls, mostTraces, apartMs } = { ...DEFAULTS, ...options };
+  const { heavyTraces, mostRows, mostControls, mostTraces, mostCopyRows, apartMs } = { ...DEFAULTS, ...options };
   const convoys = new Convoys(clock, options);
   const { traits } = inner;
   const eraseCopies = inner.eraseCopies?.bind(inner);
@@ -251,7 +259,14 @@ export function batched(
     if (rows === null) throw strange(read.report);
     asks.forEach((one, at) => {
       const projectIds = one.query.traces.map(({ projectId }) => projectId);
-      answerShare(one, read, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => mine);
+      const own = new Set(one.query.traces.map(traceKey));
+      const notExamined = (read.notExamined ?? [])
+        .map(({ kind, traces }) => ({ kind, traces: traces.filter((trace) => own.has(traceKey(trace))) }))
+        .filter(({ traces }) => traces.length > 0);
+      answerShare(one, read, { rows: rows[at] ?? [], controls, projectIds, people: asks.length }, (mine) => ({
+        ...mine,
+        ...(notExamined.length === 0 ? {} : { notExamined }),
+      }));
     });
   }
 
@@ -304,11 +319,6 @@ export function batched(
     });
     const answer = { ...found, reports: found.reports.map((report) => withPeople(report, asks.length)) };
     for (const one of asks) one.answer(answer);
-  }
-
-  interface CopiesQuery {
-    readonly traces: readonly TraceKey[];
-    readonly rows: readonly Row[];
   }
 
   async function copiesTogether(asks: readonly Ask<CopiesQuery, CopiesFound>[], progress: Progress): Promise<void> {
@@ -514,7 +524,12 @@ export function batched(
         { traces, rows },
         (alone) => inner.copies(alone.traces, alone.rows, progress),
         (asks, together) =>
-          inParts(asks, together, { sort: 'copies', newLoad: anything, halves: true, carry: copiesTogether }),
+          inParts(asks, together, {
+            sort: 'copies',
+            newLoad: () => copiesLoad(mostCopyRows),
+            halves: true,
+            carry: copiesTogether,
+          }),
       ),
     lookupCopies: (copies, progress) =>
       ask<readonly Copy[], Left>(
@@ -704,6 +719,32 @@ function lookupLoad(mostTraces: number, mostControls: number): Load<LookupQuery>
       if (!rest.takes(query)) return false;
       for (const key of traces) asked.add(key);
       for (const key of controls) barred.add(key);
+      return true;
+    },
+  };
+}
+
+interface CopiesQuery {
+  readonly traces: readonly TraceKey[];
+  readonly rows: readonly Row[];
+}
+
+/** No project's id. */
+const SEVERAL = '';
+
+/** A copy names its trace without the project: whoever asks about one of the same id elsewhere would be told of it too. */
+function copiesLoad(mostRows: number): Load<CopiesQuery> {
+  const projectOf = new Map<string, string>();
+  const rest = counting<CopiesQuery>(mostRows, ({ rows }) => rows.length);
+  return {
+    takes: (query) => {
+      const elsewhere = query.traces.some(
+        ({ projectId, traceId }) => (projectOf.get(traceId) ?? projectId) !== projectId,
+      );
+      if (elsewhere || !rest.takes(query)) return false;
+      for (const { projectId, traceId } of query.traces) {
+        projectOf.set(traceId, (projectOf.get(traceId) ?? projectId) === projectId ? projectId : SEVERAL);
+      }
       return true;
     },
   };

@@ -137,6 +137,11 @@ export interface Read {
    * that was written. Absent: nothing of the kind.
    */
   readonly inconclusive?: string;
+  /**
+   * Rows of the traces that a look-up did not look for, by kind of the copy map, and the traces whose rows they would be.
+   * Absent: it looked for all.
+   */
+  readonly notExamined?: readonly { readonly kind: string; readonly traces: readonly TraceKey[] }[];
   readonly report: ReadReport;
 }
 

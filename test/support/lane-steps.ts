@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLaneActivities, type LaneDeps } from '../../src/activities/index.ts';
+import type { LookAnswer, LookInput } from '../../src/erasure/aftercare.ts';
 import { bookSchema, type Book, type BookEntry } from '../../src/erasure/book.ts';
 import { imbalances } from '../../src/erasure/ledger.ts';
 import { DAY_MS, HOUR_MS } from '../../src/erasure/rhythm.ts';
@@ -141,6 +142,19 @@ export class LaneSteps {
     });
   }
 
+  /** Looks once more after the end. */
+  look(book: BlobRef): Promise<LookAnswer> {
+    const { lookAgain } = this.activities;
+    return this.run<LookInput, LookAnswer>(lookAgain, {
+      ...this.common(),
+      book,
+      onlyBeforeMs: RECEIVED,
+      look: 1,
+      attempt: 1,
+      dueAtMs: RECEIVED,
+    });
+  }
+
   book(ref: BlobRef): Promise<Book> {
     return this.vault.get(REQUEST, ref, bookSchema);
   }
@@ -156,7 +170,7 @@ export class LaneSteps {
     return { requestId: REQUEST, connection: 'prod', step: this.steps, subject };
   }
 
-  private async run<Input, Answer extends LaneFigures | DeleteAnswer>(
+  private async run<Input, Answer extends LaneFigures | DeleteAnswer | LookAnswer>(
     activity: (input: Input) => Promise<Answer | Trouble>,
     input: Input,
   ): Promise<Answer> {

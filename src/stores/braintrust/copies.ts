@@ -15,13 +15,15 @@ import type { CopyKind } from './traits.ts';
 
 /** Rows whose content is looked through for attachments in one query: its answer stays within tens of MB as a rule. */
 const ROWS_WITH_CONTENT = 200;
-/** And altogether. */
-const MOST_ROWS_WITH_CONTENT = 20_000;
+/** And altogether: some 50 minutes at the published limit. Content is dropped where it arrives, so it is time that is bounded. */
+const MOST_ROWS_WITH_CONTENT = 200_000;
 /** Where a span keeps what may refer to an attachment. */
 const CONTENT: readonly Field[] = ['input', 'output', 'expected', 'metadata', 'error'].map((name) => ({
   alias: `content_${name}`,
   path: [name],
 }));
+/** Required of every origin by the vendor's spec: row ids are their writers' choice and stand for one object's row only. */
+const ORIGIN_OBJECT: Field = { alias: 'origin_object', path: ['origin', 'object_id'] };
 
 export interface CopySources {
   readonly api: BraintrustApi;
@@ -29,8 +31,6 @@ export interface CopySources {
   readonly objects: Objects;
   /** Whether attachments are looked for. */
   readonly attachments: boolean;
-  /** Whether the look-ups find comments. */
-  readonly comments: { readonly readable: boolean };
 }
 
 /**
@@ -45,7 +45,7 @@ export async function findCopies(
   rows: readonly Row[],
   progress: Progress,
 ): Promise<CopiesFound> {
-  const { objects, comments } = sources;
+  const { objects } = sources;
   const copies: Copy[] = [];
   const outOfReach: { kind: CopyKind; count: number; traceIds: readonly string[] }[] = [];
   const notExamined: { kind: CopyKind; why: string; traceIds?: readonly string[] }[] = [];
@@ -64,7 +64,6 @@ export async function findCopies(
     }
   };
 
-  if (!comments.readable) notExamined.push({ kind: 'comments', why: 'this server does not find rows by their origin' });
   if (sources.attachments && rows.length > MOST_ROWS_WITH_CONTENT) {
     notExamined.push({ kind: 'attachments', why: `more than ${MOST_ROWS_WITH_CONTENT} rows to look through` });
   }
@@ -79,9 +78,10 @@ export async function findCopies(
 
   for (const other of objects.examined) {
     await part(other.kind, async (state) => {
-      for (const { row, traceId, others } of await madeFrom(sources, state, other, rows)) {
-        const copy = { kind: other.kind, id: `${row.objectId}/${row.id}`, traceId };
-        copies.push({ ...copy, where: `${other.source} ${row.objectId}`, ...(others ? { others: true } : {}) });
+      for (const { row, traceIds, others } of await madeFrom(sources, state, other, rows)) {
+        const copy = { kind: other.kind, id: `${row.objectId}/${row.id}`, where: `${other.source} ${row.objectId}` };
+        // People may share this question: each of them must hear of it.
+        for (const traceId of traceIds) copies.push({ ...copy, traceId, ...(others ? { others: true } : {}) });
       }
     });
   }
@@ -146,7 +146,7 @@ async function contentOf(
   rows: readonly Row[],
   withContent: boolean,
 ): Promise<Looked> {
-  const traceOfRow = new Map(rows.map(({ projectId, runId, traceId }) => [`${projectId} ${runId}`, traceId]));
+  const tracesOfRow = tracesByRow(rows);
   const attachments = new Map<string, Copy>();
   const byProject = new Map<string, { xact: string | null; readonly rows: Map<string, string> }>();
   for (const projectId of unique(rows.map((row) => row.projectId))) {
@@ -155,16 +155,13 @@ async function contentOf(
     byProject.set(projectId, project);
     const take = (wire: readonly WireRow[]): void => {
       for (const row of wire) {
-        const traceId = traceOfRow.get(`${projectId} ${row.id}`);
-        if (traceId === undefined) continue;
-        if (row.xact !== null) {
-          project.rows.set(traceId, row.id);
-          if (project.xact === null || isNewer(row.xact, project.xact)) project.xact = row.xact;
-        }
-        for (const { alias } of withContent ? CONTENT : []) {
-          for (const key of attachmentsIn(row.more[alias])) {
-            attachments.set(`${key} ${traceId}`, { kind: 'attachments', id: key, traceId });
+        const keys = withContent ? CONTENT.flatMap(({ alias }) => [...attachmentsIn(row.more[alias])]) : [];
+        for (const traceId of tracesOfRow.get(`${projectId} ${row.id}`) ?? []) {
+          if (row.xact !== null) {
+            project.rows.set(traceId, row.id);
+            if (project.xact === null || isNewer(row.xact, project.xact)) project.xact = row.xact;
           }
+          for (const key of keys) attachments.set(`${key} ${traceId}`, { kind: 'attachments', id: key, traceId });
         }
       }
     };
@@ -203,9 +200,20 @@ function firstOfEach(rows: readonly Row[]): readonly Row[] {
   return [...new Map(rows.map((row) => [`${row.projectId} ${row.traceId}`, row])).values()];
 }
 
+/** By project and row id: rows without a trace of their own are asked for with every trace that they may belong to. */
+function tracesByRow(rows: readonly Row[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const traces = new Map<string, Set<string>>();
+  for (const { projectId, runId, traceId } of rows) {
+    const key = `${projectId} ${runId}`;
+    traces.set(key, (traces.get(key) ?? new Set()).add(traceId));
+  }
+  return traces;
+}
+
 interface Made {
   readonly row: WireRow;
-  readonly traceId: string;
+  /** Of all of which it was made. */
+  readonly traceIds: readonly string[];
   /** It carries somebody whom the trace does not, or belongs to what was made from something else as well. */
   readonly others: boolean;
 }
@@ -220,29 +228,38 @@ async function madeFrom(
   { source }: Other,
   rows: readonly Row[],
 ): Promise<readonly Made[]> {
-  const traceOfRow = new Map(rows.map(({ runId, traceId }) => [runId, traceId]));
+  const tracesOfRow = tracesByRow(rows);
+  const projectIds = unique(rows.map(({ projectId }) => projectId));
+  const sourcesOf = ({ origin, more }: WireRow): readonly string[] => {
+    const object = more[ORIGIN_OBJECT.alias];
+    const objects = typeof object === 'string' ? [object.toLowerCase()] : projectIds;
+    return unique(objects.flatMap((objectId) => [...(tracesOfRow.get(`${objectId} ${origin ?? ''}`) ?? [])]));
+  };
   const personsOf = new Map<string, Set<string>>();
   for (const { traceId, persons } of rows) {
     const of = personsOf.get(traceId) ?? new Set<string>();
     for (const { kind, text } of persons) of.add(JSON.stringify([kind, text]));
     personsOf.set(traceId, of);
   }
-  const isStrange = (row: WireRow, traceId: string): boolean =>
+  const isStrange = (row: WireRow, traceIds: readonly string[]): boolean =>
     row.persons.some(
-      ({ kind, text }) => text.trim() !== '' && personsOf.get(traceId)?.has(JSON.stringify([kind, text])) !== true,
+      ({ kind, text }) =>
+        text.trim() !== '' && !traceIds.some((traceId) => personsOf.get(traceId)?.has(JSON.stringify([kind, text]))),
     );
   const found: Made[] = [];
   for (const ids of chunks(await objects.list(state.tally, source), MOST_OBJECTS)) {
-    for (const some of chunks([...traceOfRow.keys()], MOST_LISTED)) {
+    for (const some of chunks(unique(rows.map(({ runId }) => runId)), MOST_LISTED)) {
       await inHalves(some, async (part) => {
         const filter = isIn(['origin', 'id'], part);
-        for (const row of await reader.all(state, { source, ids, filter, window: null })) {
-          const traceId = traceOfRow.get(row.origin ?? '');
-          if (traceId === undefined) {
+        const asked = new Set(part);
+        for (const row of await reader.all(state, { source, ids, filter, window: null, more: [ORIGIN_OBJECT] })) {
+          if (!asked.has(row.origin ?? '')) {
             const advice = 'rows came back that were not made from those asked for: the store ignored the filter';
             throw api.broken(state.tally, BTQL_ROUTE, advice);
           }
-          found.push({ row, traceId, others: isStrange(row, traceId) });
+          const traceIds = sourcesOf(row);
+          if (traceIds.length === 0) continue;
+          found.push({ row, traceIds, others: traceIds.length > 1 || isStrange(row, traceIds) });
         }
       });
     }
@@ -255,12 +272,11 @@ async function madeFrom(
   );
   const made = new Map(found.map((one) => [wireKey(one.row), one]));
   return [...groups.values()].flatMap((group) => {
-    const traceIds = unique(group.flatMap((row) => made.get(wireKey(row))?.traceId ?? []));
-    const [traceId = ''] = traceIds;
+    const traceIds = unique(group.flatMap((row) => made.get(wireKey(row))?.traceIds ?? []));
     const strangers = group.some(
-      (row) => isStrange(row, traceId) || (row.origin !== null && !traceOfRow.has(row.origin)),
+      (row) => isStrange(row, traceIds) || (row.origin !== null && sourcesOf(row).length === 0),
     );
-    return group.map((row) => ({ row, traceId, others: strangers || traceIds.length !== 1 }));
+    return group.map((row) => ({ row, traceIds, others: strangers || traceIds.length > 1 }));
   });
 }
 
@@ -284,6 +300,7 @@ export async function experimentTraces(
         ids: [objectId],
         filter: isIn(['root_span_id'], some),
         window: null,
+        more: [ORIGIN_OBJECT],
       } as const;
       for (const row of await reader.all(state, question)) add(row);
     }

@@ -1,5 +1,6 @@
-import type { Control, LookupQuery, LookupRoute, Read, Row, TraceRef } from '../port.ts';
-import { inHalves, isRefusal, keyOf, seenIn, Union, unique } from '../rows.ts';
+import type { Capability } from '../capability.ts';
+import type { Control, LookupQuery, LookupRoute, Read, Row, TraceKey, TraceRef } from '../port.ts';
+import { chunks, inHalves, isRefusal, keyOf, seenIn, Union, unique } from '../rows.ts';
 import type { BraintrustApi } from './api.ts';
 import { isIn, or } from './query.ts';
 import type { Expression } from './query.ts';
@@ -17,9 +18,14 @@ export interface LookupParts {
   readonly api: BraintrustApi;
   readonly rows: Rows;
   readonly wholes: Wholes;
-  /** Whether this server lets rows be found by what they comment on; false once it refused. */
-  readonly comments: { readable: boolean };
+  /** To find rows by what they comment on. */
+  readonly comments: Capability;
 }
+
+/** Refused lists of commented rows that one look-up asks for again in halves: a few odd ids, not hundreds. */
+const MOST_REFUSALS = 50;
+/** Nobody's row. */
+const NO_ROW = '00000000-0000-0000-0000-000000000000';
 
 /** An id to look for, and where. */
 interface Item {
@@ -38,7 +44,7 @@ export function lookupOf(parts: LookupParts): LookupRoute {
 }
 
 async function lookup(parts: LookupParts, { traces, window, controls, progress }: LookupQuery): Promise<Read> {
-  const { rows, wholes } = parts;
+  const { api, rows, wholes, comments } = parts;
   const state = rows.state(progress);
   const asked = new Asked(traces);
   const union = new Union();
@@ -65,22 +71,46 @@ async function lookup(parts: LookupParts, { traces, window, controls, progress }
       take(await rows.all(state, { source: 'project_logs', ids, filter, window: null }), controls);
     });
   }
+  const commentsOn = (items: readonly Item[], rowIds = unique(items.map(({ id }) => id))): Promise<WireRow[]> => {
+    const ids = unique([...items, ...controls].map(({ projectId }) => projectId));
+    const filter = or([
+      isIn(['origin', 'id'], rowIds),
+      ...(controls.length === 0 ? [] : [isIn(['id'], unique(controls.map(({ runId }) => runId)))]),
+    ]);
+    return rows.all(state, { source: 'project_logs', ids, filter, window });
+  };
+  const refusesAnyIds = async (items: readonly Item[]): Promise<boolean> => {
+    try {
+      await commentsOn(items, [NO_ROW]);
+      return false;
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      return true;
+    }
+  };
+  let refusals = 0;
+  /** @returns those of which no comments could be looked for. */
+  const readComments = async (items: readonly Item[]): Promise<readonly Item[]> => {
+    if (!comments.usable(api.nowMs())) return items;
+    try {
+      take(await commentsOn(items), controls);
+      return [];
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+    }
+    refusals += 1;
+    // One odd id must not end the search for everybody's comments.
+    if (refusals === 1 && (await refusesAnyIds(items))) comments.broke(api.nowMs());
+    if (items.length === 1 || refusals > MOST_REFUSALS) return items;
+    const unread: Item[] = [];
+    for (const some of chunks(items, Math.ceil(items.length / 2))) unread.push(...(await readComments(some)));
+    return unread;
+  };
   // A comment on a row may stand for itself only after the row was seen, and comments may be commented on.
   const open = (): Item[] => asked.withoutComments([...found.values()]);
-  for (let items = open(); items.length > 0 && parts.comments.readable; items = open()) {
-    for (const some of partsOf(items)) {
-      await inHalves(some, async (part) => {
-        const ids = unique([...part, ...controls].map(({ projectId }) => projectId));
-        const filter = or([
-          isIn(['origin', 'id'], unique(part.map(({ id }) => id))),
-          ...(controls.length === 0 ? [] : [isIn(['id'], unique(controls.map(({ runId }) => runId)))]),
-        ]);
-        take(await rows.all(state, { source: 'project_logs', ids, filter, window }), controls);
-      }).catch((error: unknown) => {
-        if (!isRefusal(error)) throw error;
-        parts.comments.readable = false;
-      });
-    }
+  const unread: Item[] = [];
+  for (let items = open(); items.length > 0; items = open()) {
+    for (const some of partsOf(items)) unread.push(...(await readComments(some)));
     asked.commentsRead(items);
   }
 
@@ -90,6 +120,7 @@ async function lookup(parts: LookupParts, { traces, window, controls, progress }
     rows: result,
     controlsSeen: controls.map((control) => union.found.seen.has(control)),
     ...state.doubt,
+    ...(unread.length === 0 ? {} : { notExamined: [{ kind: 'comments', traces: asked.tracesAt(unread) }] }),
     report: state.report('lookup', null, controls.length, union.found.seen.size),
   };
 }
@@ -151,6 +182,14 @@ class Asked {
     const known = [...this.items.filter(({ as }) => as === 'row'), ...found.map(itemOf)];
     const open = known.filter(({ projectId, id }) => !this.#commented.has(`${projectId} ${id}`));
     return [...new Map(open.map((item) => [`${item.projectId} ${item.id}`, item])).values()];
+  }
+
+  /** The traces whose rows these are, as far as they were asked for. */
+  tracesAt(items: readonly Item[]): TraceKey[] {
+    const traces = items.flatMap(({ projectId, id }) =>
+      [...(this.#byRow.get(`${projectId} ${id}`) ?? [])].map((traceId) => ({ projectId, traceId })),
+    );
+    return [...new Map(traces.map((trace) => [`${trace.projectId} ${trace.traceId}`, trace])).values()];
   }
 
   commentsRead(items: readonly Item[]): void {

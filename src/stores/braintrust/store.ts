@@ -1,4 +1,5 @@
 import type { ApiParts } from '../api.ts';
+import { Capability } from '../capability.ts';
 import type { KillSwitch } from '../kill-switch.ts';
 import type { TraceStore } from '../port.ts';
 import { BraintrustApi } from './api.ts';
@@ -32,10 +33,10 @@ export function openBraintrust(config: BraintrustConnection, parts: BraintrustPa
   const objects = new Objects(api, config);
   const rows = new Rows(api, new RowShape(config.identifiers, config.threads), config.pageSize);
   const wholes = new Wholes();
-  const comments = { readable: true };
+  const comments = new Capability();
   const filled = new Set<string>();
   const left = new Set<string>(OPTIONAL_COPIES.filter((kind) => !config.copies.includes(kind)));
-  const copySources = { api, rows, objects, attachments: config.copies.includes('attachments'), comments };
+  const copySources = { api, rows, objects, attachments: config.copies.includes('attachments') };
 
   return {
     traits: traitsOf(rhythmOf(config), config.pageSize, left),

@@ -3,6 +3,7 @@ import type { Found } from '../rows.ts';
 import type { Control, Finder, FindQuery, LookupQuery, LookupRoute, Read, Row, Window } from '../port.ts';
 import { TooManyRows } from '../port.ts';
 import type { Tally } from '../api.ts';
+import { Capability } from '../capability.ts';
 import type { LangSmithApi } from './api.ts';
 import type { LangSmithConnection } from './config.ts';
 import { anyOf, carries, hasNumberForm, or } from './filter.ts';
@@ -22,28 +23,23 @@ export const MOST_CLAUSES = 200;
 const LIST_SIZES = [1000, 100] as const;
 /** Run ids in one v1 call: one page. */
 const MOST_V1_RUN_IDS = 100;
-/** What a server did not understand is tried again after this long, virtual milliseconds. */
-const REPROBE_MS = 24 * 3_600_000;
 /** Share of a page that a list of traces is meant to fill: some have more runs than most. */
 const FILL = 0.95;
 /** Controls that a list missed and that are looked at singly, to tell a list that fails from controls that are gone. */
 const MOST_DOUBTS = 3;
 
-/** Whether a server understands something that its documentation does not promise. */
-class Capability {
+/** Lists of one size. */
+class ListCapability extends Capability {
   readonly size: number;
   proven = false;
-  #brokenUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(size: number) {
+    super();
     this.size = size;
   }
-  usable(nowMs: number): boolean {
-    return nowMs >= this.#brokenUntilMs;
-  }
-  broke(nowMs: number): void {
+  override broke(nowMs: number): void {
     this.proven = false;
-    this.#brokenUntilMs = nowMs + REPROBE_MS;
+    super.broke(nowMs);
   }
 }
 
@@ -59,9 +55,9 @@ export class Reader {
   readonly #runs: RunsRoute;
   /** Runs in one page. */
   readonly #page: number;
-  readonly #numbers = new Capability(0);
-  readonly #traceLists = LIST_SIZES.map((size) => new Capability(size));
-  readonly #idLists: readonly Capability[];
+  readonly #numbers = new Capability();
+  readonly #traceLists = LIST_SIZES.map((size) => new ListCapability(size));
+  readonly #idLists: readonly ListCapability[];
 
   constructor(api: LangSmithApi, config: LangSmithConnection, runs: RunsRoute) {
     this.#api = api;
@@ -70,7 +66,7 @@ export class Reader {
     this.#page = runs.generation === 'v1' ? MOST_V1_RUN_IDS : config.pageSize;
     const sizes = runs.generation === 'v1' ? [MOST_V1_RUN_IDS] : LIST_SIZES;
     // Never more ids than fit a page.
-    this.#idLists = sizes.map((size) => new Capability(Math.min(size, config.pageSize)));
+    this.#idLists = sizes.map((size) => new ListCapability(Math.min(size, config.pageSize)));
   }
 
   get route(): string {
@@ -234,7 +230,7 @@ export class Reader {
     places: ReadonlyMap<string, readonly string[]>,
     window: Window,
     controls: readonly Control[],
-    capability: Capability,
+    capability: ListCapability,
     fit: Fit,
   ): Promise<Found | null> {
     const union = new Union();
