@@ -9,6 +9,7 @@ import { doctorReportSchema } from '../src/client/doctor.ts';
 import { loadConfig } from '../src/config/config.ts';
 import { requestStatusSchema, type RequestStatus } from '../src/erasure/status.ts';
 import { exitCodeOf } from '../src/cli/exit.ts';
+import { EMPTY_TRACES } from '../src/erasure/ledger.ts';
 import { formatStatus, laneSentence, wrap, WIDTH } from '../src/cli/format.ts';
 import { lethe, type CliResult } from './support/cli.ts';
 import { sharedServer, uniqueTaskQueue } from './support/temporal.ts';
@@ -346,7 +347,9 @@ describe('what scripts and people are told', () => {
     endedAt: null,
     dryRun: false,
     simulated: true,
-    exceptions: [{ connection: 'prod', kind: 'shared', count: 1, text: '1 carry other people too and were kept' }],
+    exceptions: [
+      { connection: 'prod', kind: 'shared', count: 1, text: '1 trace carries other people too and was kept' },
+    ],
     connections: { prod: lane },
   };
 
@@ -385,10 +388,20 @@ describe('what scripts and people are told', () => {
       '3 found: 2 to be erased by hand, 1 out of reach; not examined: insights',
       '1 of 2 clean',
       'waits until Tue 8 Dec 00:00 UTC',
-      'prod, shared: 1 carry other people too and were kept',
+      'prod, shared: 1 trace carries other people too and was kept',
     ]) {
       expect(flat).toContain(part);
     }
+  });
+
+  test('P1: a request of which traces could not be read says so where it names its verdict', () => {
+    const traces = { ...EMPTY_TRACES, newActivity: 0, matched: 2, inconclusive: 2 };
+    const given = { ...lane.given, total: 1, resolved: 0, neverMatched: 0, wrongKind: 0, duplicate: 1 };
+    const stuck = { ...lane, status: 'verified-with-exceptions', traces, given } as const;
+    const text = formatStatus({ ...status, status: stuck.status, connections: { prod: stuck } }, null);
+    const [first] = text.split('\n');
+    expect(first).toContain('verified-with-exceptions (2 traces could not be read either way');
+    expect(text).toContain('1 id: 1 duplicate\n');
   });
 
   test('a lane that needs somebody says why and what happens next', () => {

@@ -89,6 +89,17 @@ test('P1 P26 P29 P30 P35: one request with every outcome at once: its ledgers ad
   }
   const report = formatReport(end.requestId, record);
   for (const name of Object.keys(end.connections)) expect(report).toContain(name);
+  // Nothing that is said of a lane sounds better than what was read there, wherever it is said.
+  const metadata = await world.client.temporal.workflow
+    .getHandle(end.workflowId)
+    .query<{ readonly currentDetails: string }>('__temporal_workflow_metadata');
+  const unproven = '2 traces could not be read either way, no trace is shown to be gone';
+  for (const said of [text, report, metadata.currentDetails]) {
+    const flat = said.replaceAll(/\s+/g, ' ').replaceAll('**', '');
+    expect(flat).toContain(`${MOVED}: ${unproven}`);
+    expect(flat).toContain(`${CONNECTION}: verified with exceptions: 5 traces gone, 3 traces kept`);
+    expect(flat).not.toMatch(/\b0 traces gone|\b1 (duplicates|traces|projects|ids|rows|conversations|lines)\b/);
+  }
   expect((record.outcome?.verbs ?? []).map(({ verb }) => verb)).toEqual([
     'approve',
     'approve',

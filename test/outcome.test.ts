@@ -12,6 +12,7 @@ import {
   type TraceLedger,
 } from '../src/erasure/ledger.ts';
 import {
+  endInWords,
   EXCEPTION_KINDS,
   exceptionsFromLedgers,
   isVerdict,
@@ -249,6 +250,42 @@ describe('worstStatus', () => {
       ['verified-with-exceptions', 'abandoned', 'abandoned'],
     ];
     for (const [one, other, worst] of pairs) expect(worstStatus([one, other])).toBe(worst);
+  });
+
+  test('P1: an end in words sounds no better than its sums: what is unproven stands first, and nothing gone is never verified', () => {
+    fc.assert(
+      fc.property(settledTraces, anyGiven, (of, ids) => {
+        const words = endInWords('verified-with-exceptions', { traces: of, given: ids });
+        const gone = of.verifiedAbsent + of.goneBeforeSubmit;
+        const unproven = of.inconclusive + of.survived + ids.unresolved;
+        expect(words.startsWith('verified with exceptions')).toBe(gone > 0 && unproven === 0);
+        expect(words).not.toMatch(/\b0 |\b1 (traces|given ids)\b/);
+        if (gone > 0) expect(words).toContain(`${gone} ${gone === 1 ? 'trace' : 'traces'} gone`);
+        if (of.inconclusive > 0) expect(words).toMatch(/^\d+ traces? could not be read either way/);
+      }),
+    );
+  });
+
+  test.each([
+    [{ inconclusive: 2 }, {}, '2 traces could not be read either way, no trace is shown to be gone'],
+    [
+      { inconclusive: 1, survived: 1, verifiedAbsent: 1_200 },
+      { unresolved: 1 },
+      '1 trace could not be read either way, 1 trace still readable, 1 given id could not be looked up, 1,200 traces gone',
+    ],
+    [{ goneBeforeSubmit: 1, shared: 1 }, {}, 'verified with exceptions: 1 trace gone, 1 trace kept'],
+    [{ linked: 2 }, {}, 'no trace is shown to be gone, 2 traces kept'],
+    [{}, {}, 'no trace found'],
+  ])('an end with exceptions, %o and %o, in words', (of, ids, words) => {
+    expect(endInWords('verified-with-exceptions', { traces: traces(of), given: given(ids) })).toBe(words);
+  });
+
+  test('an exception of one is told in the singular', () => {
+    const states = { survived: 1, shared: 1, linked: 1, inconclusive: 1, newActivity: 1 };
+    const copies = { ...EMPTY_COPIES, found: 3, manual: 1, outOfReach: 1, inconclusive: 1 };
+    const texts = exceptionsFromLedgers(given({ unresolved: 1 }), traces(states), copies, []).map(({ text }) => text);
+    expect(texts).toHaveLength(9);
+    for (const text of texts) expect(text).not.toMatch(/\bcarry\b|\bwere\b|^1 (traces|ids|copies)/);
   });
 
   test('P30: a request without lanes has not ended', () => {

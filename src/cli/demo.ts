@@ -9,7 +9,8 @@ import { stringify } from 'yaml';
 import type { Erasure, LetheClient } from '../client/client.ts';
 import { parseConfig, type ConfigInput, type LetheConfig } from '../config/config.ts';
 import { virtualAt, virtualNow, type ClockSetting } from '../erasure/clock.ts';
-import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import { formatCount, formatInstant, formatNoun, formatTraces } from '../erasure/format.ts';
+import { unprovenInWords } from '../erasure/outcome.ts';
 import { DAY_MS, HOUR_MS, WEEK_MS } from '../erasure/rhythm.ts';
 import type { RequestStatus } from '../erasure/status.ts';
 import type { RecordEntry, RecordView } from '../evidence/record.ts';
@@ -399,10 +400,10 @@ function conclude({ status, record, stores, names, out, link, seconds }: Conclus
 
 /** A lane's outcome in the width of a column. */
 function outcomeOf(status: RequestStatus, connection: string): string {
-  const lane = status.connections[connection]?.status ?? 'unknown';
+  const lane = status.connections[connection];
   const exceptions = status.exceptions.filter((one) => one.connection === connection).length;
-  if (lane !== 'verified-with-exceptions') return lane;
-  return `verified, ${exceptions} ${exceptions === 1 ? 'exception' : 'exceptions'}`;
+  if (lane?.status !== 'verified-with-exceptions') return lane?.status ?? 'unknown';
+  return `${unprovenInWords([lane]) === '' ? 'verified' : 'not proven'}, ${formatNoun(exceptions, 'exception')}`;
 }
 
 /** From the request to a lane's last read, and its rounds. */

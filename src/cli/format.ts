@@ -1,5 +1,6 @@
-import { formatCount, formatInstant, formatTraces } from '../erasure/format.ts';
+import { formatCount, formatInstant, formatNoun, formatTraces } from '../erasure/format.ts';
 import { formatInZone } from '../erasure/law.ts';
+import { endInWords, isVerdict, unprovenInWords } from '../erasure/outcome.ts';
 import type { AftercareStatus, ConnectionStatus, RequestStatus } from '../erasure/status.ts';
 
 /** Terminals are at least this wide, and mails quote no more. */
@@ -74,13 +75,12 @@ export function laneSentence(lane: ConnectionStatus): string {
     case 'needs-operator':
       return `${inRound}an operator is needed: ${attention?.reason ?? 'see the status'}; ${attention?.next ?? ''}`;
     case 'verified':
-      return `verified: ${formatTraces(gone(lane))} gone, read ${formatCount(lane.cleanReads)} times`;
+      return `${endInWords(lane.status, lane)}, read ${formatNoun(lane.cleanReads, 'time')}`;
     case 'verified-with-exceptions':
-      return `verified with exceptions: ${formatTraces(gone(lane))} gone; see the exceptions`;
+      return `${endInWords(lane.status, lane)}; see the exceptions`;
     case 'nothing-found':
-      return 'nothing found';
     case 'abandoned':
-      return `abandoned: ${formatTraces(traces.abandoned)} not proven gone`;
+      return endInWords(lane.status, lane);
   }
 }
 
@@ -90,13 +90,10 @@ function heldUntil({ heldUntil: until, nextCheckAt }: ConnectionStatus): string 
   return nextCheckAt === null ? `asks for an operator ${at}, still held` : `goes on by itself ${at}`;
 }
 
-function gone({ traces }: ConnectionStatus): number {
-  return traces.verifiedAbsent + traces.goneBeforeSubmit;
-}
-
 /** The whole status for a person. */
 export function formatStatus(status: RequestStatus, uiLink: string | null): string {
   const marks = [
+    isVerdict(status.status) ? unprovenInWords(Object.values(status.connections)) : '',
     status.dryRun ? 'plan only' : '',
     status.overdue ? 'OVERDUE' : status.atRisk ? 'AT RISK' : '',
     status.simulated ? 'SIMULATED CLOCK' : '',
@@ -185,11 +182,11 @@ function formatLane(lane: ConnectionStatus): string[] {
     lines.push(
       labelled(
         'given',
-        sum(given.total, 'ids', [
+        sum(formatNoun(given.total, 'id'), [
           [given.resolved, 'resolved'],
           [given.neverMatched, 'never matched'],
           [given.wrongKind, 'of a wrong kind'],
-          [given.duplicate, 'duplicates'],
+          [given.duplicate, given.duplicate === 1 ? 'duplicate' : 'duplicates'],
           [given.unresolved, 'not looked up yet'],
         ]),
       ),
@@ -198,7 +195,7 @@ function formatLane(lane: ConnectionStatus): string[] {
   lines.push(
     labelled(
       'traces',
-      sum(traces.matched, 'matched', [
+      sum(`${formatCount(traces.matched)} matched`, [
         [traces.verifiedAbsent, 'verified absent'],
         [traces.goneBeforeSubmit, 'gone before they were submitted'],
         [traces.pending, 'pending'],
@@ -212,7 +209,7 @@ function formatLane(lane: ConnectionStatus): string[] {
     ),
   );
   if (copies.found > 0 || copies.notExamined.length > 0) {
-    const found = sum(copies.found, 'found', [
+    const found = sum(`${formatCount(copies.found)} found`, [
       [copies.erased, 'erased'],
       [copies.manual, 'to be erased by hand'],
       [copies.attested ?? 0, 'erased by hand on somebody’s word'],
@@ -237,7 +234,7 @@ function planLines({ plan, approval, status }: ConnectionStatus): string[] {
   if (plan === null) return [];
   const { traces, submittedBefore, batches, due, digest } = plan;
   const before = submittedBefore === 0 ? '' : `, besides ${formatTraces(submittedBefore)} submitted before`;
-  const calls = `${formatCount(batches)} delete ${batches === 1 ? 'call' : 'calls'}`;
+  const calls = formatNoun(batches, 'delete call');
   const lines = [labelled('plan', `${formatTraces(traces)} in ${calls}${before}; the due date ${due.text}`)];
   // Needed for an approval only; otherwise it is in the record.
   if (status === 'awaiting-approval') lines.push(labelled('digest', digest));
@@ -248,9 +245,9 @@ function planLines({ plan, approval, status }: ConnectionStatus): string[] {
   return lines;
 }
 
-function sum(total: number, what: string, parts: readonly (readonly [number, string])[]): string {
+function sum(total: string, parts: readonly (readonly [number, string])[]): string {
   const named = parts.filter(([count]) => count > 0).map(([count, name]) => `${formatCount(count)} ${name}`);
-  return `${formatCount(total)} ${what}${named.length === 0 ? '' : `: ${named.join(', ')}`}`;
+  return `${total}${named.length === 0 ? '' : `: ${named.join(', ')}`}`;
 }
 
 /** One line of `lethe list`. */
@@ -264,7 +261,6 @@ export function formatRow(status: RequestStatus): string {
     .sort()[0];
   const when = next === undefined ? '' : `next ${formatInstant(Date.parse(next))}`;
   const overdue = status.overdue ? 'OVERDUE ' : status.atRisk ? 'AT RISK ' : '';
-  if (status.dryRun && status.endedAt !== null)
-    return `${status.requestId}  planned  ${formatCount(open)} traces found`;
+  if (status.dryRun && status.endedAt !== null) return `${status.requestId}  planned  ${formatTraces(open)} found`;
   return `${status.requestId}  ${overdue}${status.status}  due ${status.dueAt.slice(0, 10)}  round ${round}  ${formatCount(open)} open  ${when}`.trimEnd();
 }

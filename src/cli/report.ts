@@ -1,5 +1,6 @@
-import { formatCount, formatTraces } from '../erasure/format.ts';
+import { formatCount, formatNoun, formatTraces } from '../erasure/format.ts';
 import { formatInZone } from '../erasure/law.ts';
+import { endInWords, unprovenInWords } from '../erasure/outcome.ts';
 import type { Addendum } from '../evidence/addenda.ts';
 import type { LaneRecord, RecordedErasure, RecordEntry, RecordView } from '../evidence/record.ts';
 import { formatDate, labelled, wrap } from './format.ts';
@@ -8,7 +9,10 @@ import { formatDate, labelled, wrap } from './format.ts';
 export function formatReport(requestId: string, view: RecordView): string {
   const { request, outcome, lanes, digest, simulated, addenda = [] } = view;
   const lines: string[] = [];
-  lines.push(`Request ${requestId}: ${outcome === null ? 'open' : outcome.verdict}`);
+  const ended = outcome?.verdict ?? null;
+  const unproven = outcome === null || ended === null ? '' : unprovenInWords(Object.values(outcome.lanes));
+  const end = `${ended ?? (outcome === null ? 'open' : 'no verdict')}${unproven === '' ? '' : ` (${unproven})`}`;
+  lines.push(wrap(`Request ${requestId}: ${end}`, 2));
   if (simulated) {
     lines.push('', wrap('SIMULATED: made on a simulated clock. It proves nothing about a real store.', 0));
   }
@@ -51,12 +55,12 @@ export function formatReport(requestId: string, view: RecordView): string {
   for (const name of names) lines.push('', ...formatLane(name, lanes[name], dueAt));
 
   if (outcome !== null) {
-    lines.push('', `Verdict: ${outcome.verdict}`);
+    lines.push('', wrap(`Verdict: ${end}`, 2));
     for (const [name, lane] of Object.entries(outcome.lanes)) {
       const { traces } = lane;
       lines.push(
         wrap(
-          `${lane.verdict ?? 'no verdict'}; ${formatCount(traces.matched)} matched, ${formatCount(traces.verifiedAbsent)} ` +
+          `${lane.verdict === null ? 'no verdict' : endInWords(lane.verdict, lane)}; ${formatCount(traces.matched)} matched, ${formatCount(traces.verifiedAbsent)} ` +
             `verified absent, ${formatCount(traces.goneBeforeSubmit)} gone before they were submitted`,
           4,
           `  ${name}: `,
@@ -132,7 +136,10 @@ function formatLane(name: string, lane: LaneRecord | undefined, dueAt: string | 
   const lines = [name];
   if (lane === undefined || lane.entries.length === 0) return [...lines, '  Nothing was done here.'];
   for (const { entry } of lane.entries) lines.push(...formatEntry(entry, dueAt));
-  if (lane.tornLines > 0) lines.push(`  ${lane.tornLines} lines were cut short by a kill, and written again.`);
+  if (lane.tornLines > 0) {
+    const torn = formatNoun(lane.tornLines, 'line was', 'lines were');
+    lines.push(`  ${torn} cut short by a kill, and written again.`);
+  }
   return lines;
 }
 
@@ -151,7 +158,7 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
       return [
         entryLine(
           entry.at,
-          `plan: ${formatCount(entry.traces.matched)} traces matched in ${entry.projects.examined.length} projects` +
+          `plan: ${formatTraces(entry.traces.matched)} matched in ${formatNoun(entry.projects.examined.length, 'project')}` +
             (entry.stop === null ? '' : `; stopped: ${entry.stop}`),
         ),
         detail('store', `${entry.store}, connector ${entry.versions.connector}`),
@@ -167,8 +174,8 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
                 'given ids',
                 `${formatCount(given.total)}: ${formatCount(given.resolved)} resolved, ` +
                   `${formatCount(given.neverMatched)} never matched (not found in the ` +
-                  `${entry.projects.examined.length} projects visible to this key), ${formatCount(given.wrongKind)} of a ` +
-                  `wrong kind, ${formatCount(given.duplicate)} duplicates, ${formatCount(given.unresolved)} unresolved`,
+                  `${formatNoun(entry.projects.examined.length, 'project')} visible to this key), ${formatCount(given.wrongKind)} of a ` +
+                  `wrong kind, ${formatNoun(given.duplicate, 'duplicate')}, ${formatCount(given.unresolved)} unresolved`,
               ),
             ]),
         detail('finders', entry.finders.join(', ')),
@@ -197,7 +204,7 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
           : [
               detail(
                 'threads',
-                `${formatCount(entry.threads.searched)} conversations followed, ${formatCount(entry.threads.shared)} with ` +
+                `${formatNoun(entry.threads.searched, 'conversation')} followed, ${formatCount(entry.threads.shared)} with ` +
                   `other people, ${formatCount(entry.threads.missed)} not searchable`,
               ),
             ]),
@@ -216,7 +223,7 @@ function formatEntry(entry: RecordEntry, dueAt: string | null): string[] {
       const what =
         entry.count === 0
           ? 'nothing to submit'
-          : `${formatCount(entry.count)} traces submitted; ${entry.route ?? 'unknown route'} answered ${entry.status ?? 'nothing'}` +
+          : `${formatTraces(entry.count)} submitted; ${entry.route ?? 'unknown route'} answered ${entry.status ?? 'nothing'}` +
             (entry.requestId === null ? '' : ` (request ${entry.requestId})`);
       const extra = [
         entry.absent > 0 ? `${formatCount(entry.absent)} gone by themselves` : '',
@@ -259,16 +266,16 @@ function readDetails(reports: readonly (RecordEntry & { kind: 'read' })['reports
   return reports.map((report) => {
     const controls =
       report.controlsAsked === 0 ? '' : `, ${report.controlsSeen} of ${report.controlsAsked} controls seen`;
-    const calls = `${report.calls} ${report.calls === 1 ? 'call' : 'calls'}`;
+    const calls = formatNoun(report.calls, 'call');
     const sunset = report.sunset === null ? '' : `; its end is announced: ${report.sunset}`;
-    return detail(report.purpose, `${report.route}: ${calls}, ${formatCount(report.rows)} rows${controls}${sunset}`);
+    return detail(report.purpose, `${report.route}: ${calls}, ${formatNoun(report.rows, 'row')}${controls}${sunset}`);
   });
 }
 
 function erasureDetails(erasures: readonly RecordedErasure[] | undefined): string[] {
   return (erasures ?? []).map(({ kind, count, calls, route, status, requestIds }) => {
     const asked = requestIds.length === 0 ? '' : ` (request ${requestIds.join(', ')})`;
-    const times = `${formatCount(calls)} ${calls === 1 ? 'call' : 'calls'}`;
+    const times = formatNoun(calls, 'call');
     return detail(
       'erased',
       `${formatCount(count)} ${kind}: ${route}: ${times}, answered ${status ?? 'nothing'}${asked}`,

@@ -13,7 +13,12 @@ export function formatCount(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
+/** `1 id`, `2 ids`, `1,000 ids`. */
+export function formatNoun(count: number, one: string, many = `${one}s`): string {
+  return `${formatCount(count)} ${count === 1 ? one : many}`;
+}
+
 /** `1 trace`, `2 traces`, `1,000 traces`. */
 export function formatTraces(count: number): string {
-  return `${formatCount(count)} ${count === 1 ? 'trace' : 'traces'}`;
+  return formatNoun(count, 'trace');
 }

@@ -1,4 +1,4 @@
-import { formatCount } from './format.ts';
+import { formatNoun, formatTraces } from './format.ts';
 import type { CopyLedger, GivenLedger, TraceLedger } from './ledger.ts';
 
 /** Ends of a lane and of a request. Nothing else ends one. */
@@ -74,6 +74,52 @@ export function verdictOf(traces: TraceLedger, given: GivenLedger, exceptions: r
   return traces.matched === 0 && given.resolved === 0 ? 'nothing-found' : 'verified';
 }
 
+/** What an end is told by. */
+export interface EndSums {
+  readonly given: GivenLedger;
+  readonly traces: TraceLedger;
+}
+
+/** What lanes that have ended could not show to be gone and do not keep on purpose, in words; empty: nothing of the kind. */
+export function unprovenInWords(lanes: readonly EndSums[]): string {
+  const total = (count: (lane: EndSums) => number): number => lanes.reduce((sum, lane) => sum + count(lane), 0);
+  const unreadable = total(({ traces }) => traces.inconclusive);
+  const survived = total(({ traces }) => traces.survived);
+  const unresolved = total(({ given }) => given.unresolved);
+  return [
+    ...(unreadable === 0 ? [] : [`${formatTraces(unreadable)} could not be read either way`]),
+    ...(survived === 0 ? [] : [`${formatTraces(survived)} still readable`]),
+    ...(unresolved === 0 ? [] : [`${formatNoun(unresolved, 'given id')} could not be looked up`]),
+  ].join(', ');
+}
+
+/**
+ * A lane's end in words. The name of a verdict is what scripts go by, and sounds better than some ends that bear it: what
+ * is unproven stands first, and where nothing is shown to be gone nothing is called verified.
+ */
+export function endInWords(verdict: Verdict, { given, traces }: EndSums): string {
+  const gone = traces.verifiedAbsent + traces.goneBeforeSubmit;
+  switch (verdict) {
+    case 'verified':
+      return `verified: ${formatTraces(gone)} gone`;
+    case 'nothing-found':
+      return 'nothing found';
+    case 'abandoned':
+      return `abandoned: ${formatTraces(traces.abandoned)} not proven gone`;
+    case 'verified-with-exceptions': {
+      const unproven = unprovenInWords([{ given, traces }]);
+      if (unproven === '' && traces.matched === 0) return 'no trace found';
+      const kept = traces.shared + traces.linked + (traces.newActivity ?? 0);
+      const words = [
+        ...(unproven === '' ? [] : [unproven]),
+        gone === 0 ? 'no trace is shown to be gone' : `${formatTraces(gone)} gone`,
+        ...(kept === 0 ? [] : [`${formatTraces(kept)} kept`]),
+      ].join(', ');
+      return unproven === '' && gone > 0 ? `verified with exceptions: ${words}` : words;
+    }
+  }
+}
+
 /**
  * The exceptions that follow from the sums alone.
  *
@@ -88,44 +134,60 @@ export function exceptionsFromLedgers(
 ): readonly LaneException[] {
   const notExamined = copies.notExamined.filter((kind) => !accepted.includes(kind));
   const rows: readonly LaneException[] = [
-    { kind: 'survived', count: traces.survived, text: `${traces.survived} submitted and still readable` },
-    { kind: 'shared', count: traces.shared, text: `${traces.shared} carry other people too and were kept` },
+    {
+      kind: 'survived',
+      count: traces.survived,
+      text: `${formatTraces(traces.survived)} submitted and still readable`,
+    },
+    {
+      kind: 'shared',
+      count: traces.shared,
+      text: formatNoun(
+        traces.shared,
+        'trace carries other people too and was kept',
+        'traces carry other people too and were kept',
+      ),
+    },
     {
       kind: 'linked',
       count: traces.linked,
-      text: `${traces.linked} carry nobody's identifier, and were kept for want of consent`,
+      text: formatNoun(
+        traces.linked,
+        "trace carries nobody's identifier, and was kept for want of consent",
+        "traces carry nobody's identifier, and were kept for want of consent",
+      ),
     },
     {
       kind: 'new-activity',
       count: traces.newActivity ?? 0,
-      text: `${some(traces.newActivity ?? 0, 'trace', 'traces')} began after this request's cut-off, its receipt plus the policy's grace: not covered by it, and kept`,
+      text: `${formatNoun(traces.newActivity ?? 0, 'trace', 'traces')} began after this request's cut-off, its receipt plus the policy's grace: not covered by it, and kept`,
     },
-    { kind: 'inconclusive', count: traces.inconclusive, text: `${traces.inconclusive} could not be read either way` },
+    {
+      kind: 'inconclusive',
+      count: traces.inconclusive,
+      text: `${formatTraces(traces.inconclusive)} could not be read either way`,
+    },
     {
       kind: 'unresolved',
       count: given.unresolved,
-      text: `${some(given.unresolved, 'id', 'ids')} given could not be looked up`,
+      text: `${formatNoun(given.unresolved, 'id', 'ids')} given could not be looked up`,
     },
     {
       kind: 'manual-copies',
       count: copies.manual,
-      text: `${some(copies.manual, 'copy', 'copies')} elsewhere in the store must be erased by hand`,
+      text: `${formatNoun(copies.manual, 'copy', 'copies')} elsewhere in the store must be erased by hand`,
     },
     {
       kind: 'out-of-reach',
       count: copies.outOfReach,
-      text: `${some(copies.outOfReach, 'copy', 'copies')} outside the store's API`,
+      text: `${formatNoun(copies.outOfReach, 'copy', 'copies')} outside the store's API`,
     },
     {
       kind: 'inconclusive-copies',
       count: copies.inconclusive,
-      text: `${some(copies.inconclusive, 'copy', 'copies')} could not be read either way`,
+      text: `${formatNoun(copies.inconclusive, 'copy', 'copies')} could not be read either way`,
     },
     { kind: 'not-examined', count: notExamined.length, text: `not examined: ${notExamined.join(', ')}` },
   ];
   return rows.filter((row) => row.count > 0 && !accepted.includes(row.kind));
-}
-
-function some(count: number, one: string, many: string): string {
-  return `${formatCount(count)} ${count === 1 ? one : many}`;
 }

@@ -29,7 +29,7 @@ import {
 import { formatCount, formatInstant } from '../erasure/format.ts';
 import { connectionStatus, newLane, type LaneState } from '../erasure/lane.ts';
 import { SCOPE_MEMO, STATUS_MEMO, type StatusMemo } from '../erasure/memo.ts';
-import { isVerdict, VERDICTS, worstStatus, type Verdict } from '../erasure/outcome.ts';
+import { endInWords, isVerdict, unprovenInWords, VERDICTS, worstStatus, type Verdict } from '../erasure/outcome.ts';
 import { QUOTES_IDENTIFIER, quotesIdentifier } from '../erasure/quoting.ts';
 import type { EraseInput } from '../erasure/request.ts';
 import { probeDelayMs } from '../erasure/rhythm.ts';
@@ -707,8 +707,9 @@ function refuse(why: string | null): void {
 
 /** A Markdown list: the UI draws tables without gaps between the cells. */
 function details(status: RequestStatus, sealTrouble: string | null): string {
+  const unproven = isVerdict(status.status) ? unprovenInWords(Object.values(status.connections)) : '';
   const lines = [
-    `**${status.status}**, due ${formatInstant(Date.parse(status.dueAt))}${status.overdue ? ', overdue' : status.atRisk ? ', at risk' : ''}`,
+    `**${status.status}**${unproven === '' ? '' : ` (${unproven})`}, due ${formatInstant(Date.parse(status.dueAt))}${status.overdue ? ', overdue' : status.atRisk ? ', at risk' : ''}`,
     // Without an empty line a Markdown list does not begin.
     '',
   ];
@@ -719,7 +720,7 @@ function details(status: RequestStatus, sealTrouble: string | null): string {
     const lastRead = lane.lastRead === null ? '' : `; the latest read: ${lane.lastRead}`;
     const attention = lane.attention === null ? '' : `; attention: ${lane.attention.reason}. ${lane.attention.next}`;
     lines.push(
-      `- **${name}**: ${lane.status}, round ${lane.round}, ${formatCount(traces.matched)} matched, ` +
+      `- **${name}**: ${isVerdict(lane.status) ? endInWords(lane.status, lane) : lane.status}, round ${lane.round}, ${formatCount(traces.matched)} matched, ` +
         `${formatCount(traces.pending)} pending, ${formatCount(traces.survived)} survived, ` +
         `${formatCount(traces.verifiedAbsent)} verified absent, ${lane.cleanReads} of ${lane.cleanReadsWanted} clean reads${next}${lastRead}${attention}`,
     );
