@@ -61,7 +61,7 @@ export interface BatchingOptions extends ConvoyOptions {
    * Rows whose copies are asked for in one combined call. Well below what a connector looks through in one question: what
    * it leaves unexamined above that weakens the verdict of everybody who shares the call.
    *
-   * @default 5,000
+   * @default 20,000
    */
   readonly mostCopyRows?: number;
   /**
@@ -79,7 +79,7 @@ const DEFAULTS = {
   mostRows: 10_000,
   mostControls: 40,
   mostTraces: 5_000,
-  mostCopyRows: 5_000,
+  mostCopyRows: 20_000,
   apartMs: 15 * MINUTE_MS,
 } as const;
 

@@ -388,9 +388,8 @@ function splitAt(id: string, slashes: number): readonly [string, string] {
 }
 
 function grouped(pairs: readonly (readonly [string, string])[]): ReadonlyMap<string, readonly string[]> {
-  const groups = new Map<string, string[]>();
-  for (const [group, one] of pairs) groups.set(group, [...(groups.get(group) ?? []), one]);
-  return groups;
+  const groups = Map.groupBy(pairs, ([group]) => group);
+  return new Map([...groups].map(([group, inside]) => [group, inside.map(([, one]) => one)]));
 }
 
 /** An answer that is too large comes smaller when fewer rows are asked for. */
