@@ -246,6 +246,42 @@ describe('calls of people who are erased together', () => {
   });
 });
 
+describe('searches for several at once by a metadata key', () => {
+  const key = 'metadata.user_id';
+
+  /** What the second finder says of these people in one search, while the list of logs hides one of them. */
+  async function found(variants: readonly string[], hidden: string | null): Promise<string[]> {
+    const hiding: typeof fetch = async (input, init) => {
+      const answer = await fetch(input, init);
+      if (!new URL(new Request(input, init).url).pathname.endsWith('/request-logs/list/')) return answer;
+      const { results, ...rest } = (await answer.json()) as { results: readonly { metadata: { user_id?: string } }[] };
+      const shown = results.filter(({ metadata }) => metadata.user_id !== hidden);
+      return Response.json({ ...rest, results: shown }, { headers: { date: answer.headers.get('date') ?? '' } });
+    };
+    scene = await Scene.start(['prod'], [key], hiding);
+    const { sim, store } = scene;
+    sim.seedPeople({ people: ['other-1', 'other-2'], tracesPerPerson: 2, key, ...OLD });
+    sim.seedPeople({ people: ['ann', 'bob'], tracesPerPerson: 2, key });
+    const progress: Progress = () => undefined;
+    const projects = await store.projects(progress);
+    const window = { fromMs: 0, toMs: sim.now() + 7 * DAY_MS };
+    const terms = [{ kind: 'user_id', keys: [key], variants }];
+    const exclude = (row: Row): boolean => row.persons.some(({ text }) => !text.startsWith('other'));
+    const { controls } = await store.controls({ projects, terms, window, want: 2, exclude, progress });
+    const { rows } = await store.finders[1]!.find({ projects, terms, window, controls, progress });
+    return [...new Set(rows.flatMap(({ persons }) => persons.map(({ text }) => text)))].sort();
+  }
+
+  test('P5, P20: what the list shows of one does not stand for what the summary counts of another', async () => {
+    await expect(found(['ann', 'bob'], 'bob')).rejects.toMatchObject({ reason: 'contract-broken' });
+    expect(scene.sim.truth.allTraces()).toHaveLength(8);
+  });
+
+  test('P5: of whom nothing is counted nothing need be shown', async () => {
+    expect(await found(['ann', 'bob', 'nobody'], null)).toEqual(['ann', 'bob']);
+  });
+});
+
 describe('customer records of people who are erased together', () => {
   /** What the logs finder says of each, all asked in one convoy. */
   async function recordsOf(people: readonly string[]): Promise<string[]> {
