@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { leastOfRespan, type Task } from '../bench/least.ts';
-import { DAY_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
+import { DAY_MS, HOUR_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
 import { startRespanSimulator } from '../src/simulators/respan/index.ts';
 import type { RespanSimulator } from '../src/simulators/respan/index.ts';
 import { Tally } from '../src/stores/api.ts';
@@ -275,6 +275,29 @@ describe('searches for several at once by a metadata key', () => {
   test('P5, P20: what the list shows of one does not stand for what the summary counts of another', async () => {
     await expect(found(['ann', 'bob'], 'bob')).rejects.toMatchObject({ reason: 'contract-broken' });
     expect(scene.sim.truth.allTraces()).toHaveLength(8);
+  });
+
+  test('P5, P10: a count of the controls serves no search of another span of time', async () => {
+    scene = await Scene.start(['prod'], [key]);
+    const { sim, store } = scene;
+    sim.seedPeople({ people: ['other-1', 'other-2'], tracesPerPerson: 2, key, ...OLD });
+    sim.seedPeople({ people: ['ann'], tracesPerPerson: 4, key, atMs: T0 });
+    const progress: Progress = () => undefined;
+    const projects = await store.projects(progress);
+    const always = { fromMs: 0, toMs: sim.now() + 7 * DAY_MS };
+    const terms = (...variants: string[]) => [{ kind: 'user_id', keys: [key], variants }];
+    const exclude = (row: Row): boolean => row.persons.some(({ text }) => !text.startsWith('other'));
+    const asked = { projects, terms: terms('nobody'), window: always, want: 2, exclude, progress };
+    const { controls } = await store.controls(asked);
+    const found = async (who: string, window: typeof always): Promise<number> => {
+      const { rows } = await store.finders[1]!.find({ projects, terms: terms(who), window, controls, progress });
+      return new Set(rows.map(({ traceId }) => traceId)).size;
+    };
+    // Of the controls alone as many logs are counted as of ann in her last hour, in which they have none.
+    expect(await found('nobody', always)).toBe(0);
+    expect(await found('ann', { ...always, fromMs: T0 - HOUR_MS })).toBe(4);
+    expect(await found('ann', { ...always, toMs: T0 - HOUR_MS })).toBe(0);
+    expect(await found('ann', always)).toBe(4);
   });
 
   test('P5: of whom nothing is counted nothing need be shown', async () => {

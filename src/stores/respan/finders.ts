@@ -1,4 +1,4 @@
-import { MINUTE_MS } from '../../erasure/rhythm.ts';
+import { DAY_MS, MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Control, Finder, FindQuery, LooseRow, PersonValue, Read, Row } from '../port.ts';
 import { StoreError, TooManyRows } from '../port.ts';
 import { PairIndex, pairsOf, resembles, seenIn, Union, unique } from '../rows.ts';
@@ -234,8 +234,10 @@ async function counted(
     return values.length === 0 ? 0 : await lists.total(tally, { ...scope, narrow: { field, values } });
   };
   const countOthers = async (): Promise<Counted> => ({ count: await countWith([]), atMs: api.nowMs() });
+  // Searches end days from now, each counted from its own moment: to the millisecond no two would share a count.
+  const span = [window.fromMs, Math.floor(window.toMs / DAY_MS)];
   const lately = (): Promise<Counted> =>
-    counts.get(JSON.stringify([environment, field, [...others].sort()]), COUNT_MS, countOthers);
+    counts.get(JSON.stringify([environment, field, span, [...others].sort()]), COUNT_MS, countOthers);
   const before = await lately();
   const together = await countWith(pairs);
   // Nothing says which of them were counted; that any was shows that the filter takes this key and several values.
