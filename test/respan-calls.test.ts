@@ -4,9 +4,15 @@ import { DAY_MS, HOUR_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
 import { startRespanSimulator } from '../src/simulators/respan/index.ts';
 import type { RespanSimulator } from '../src/simulators/respan/index.ts';
 import { Tally } from '../src/stores/api.ts';
+import { KillSwitch } from '../src/stores/guard.ts';
 import { StoreError } from '../src/stores/port.ts';
 import type { Control, Copy, Progress, Row, TraceKey, TraceStore } from '../src/stores/port.ts';
 import { connectionSchema, openStore } from '../src/stores/registry.ts';
+import { RespanApi } from '../src/stores/respan/api.ts';
+import { respanConnectionSchema } from '../src/stores/respan/config.ts';
+import { Customers } from '../src/stores/respan/customers.ts';
+import { Lists } from '../src/stores/respan/lists.ts';
+import { RecordErasure } from '../src/stores/respan/records.ts';
 import { Shared, Together } from '../src/stores/respan/shared.ts';
 import { deleteOrder } from './support/delete-order.ts';
 
@@ -415,6 +421,98 @@ describe('customer records of people who are erased together', () => {
     expect(ends).toEqual(['done', 'told to stop']);
     const left = sim.truth.customerRecords().map(({ customerIdentifier }) => customerIdentifier);
     expect(left.sort()).toEqual(['ANN', 'ann', 'other-1', 'other-2']);
+  });
+});
+
+describe('what happens between the look at a record and its deletion', () => {
+  /**
+   * Ann and bob, whose records are due together, over a clock that a test moves.
+   *
+   * @param called ahead of each call, which it may answer in the store's place.
+   */
+  async function start(called: (path: string, body: string, time: { nowMs: number }) => Response | null = () => null) {
+    scene = await Scene.start(['prod'], CUSTOMER);
+    const { sim } = scene;
+    sim.habits.set({ customerTakesLogs: true });
+    sim.seedPeople({ people: ['other-1'], tracesPerPerson: 2, ...OLD });
+    for (const who of ['ann', 'bob']) sim.seedLog({ customerIdentifier: who });
+    const config = respanConnectionSchema.parse({
+      store: 'respan',
+      baseUrl: sim.url,
+      apiKey: sim.apiKey,
+      environments: ['prod'],
+      startDate: '2026-10-26',
+      identifiers: { user_id: CUSTOMER },
+    });
+    const time = { nowMs: 0 };
+    const api = new RespanApi(config, {
+      clock: { realMs: Date.now(), virtualMs: T0, speed: SPEED },
+      log: () => undefined,
+      fetch: (input, init) => {
+        const body = typeof init?.body === 'string' ? init.body : '';
+        const answer = called(new URL(new Request(input, init).url).pathname, body, time);
+        return answer === null ? fetch(input, init) : Promise.resolve(answer);
+      },
+    });
+    const killSwitch = new KillSwitch();
+    const nowMs = (): number => time.nowMs;
+    const [lists, customers] = [new Lists(api, config), new Customers(api)];
+    const erasure = new RecordErasure({ config, lists, customers, killSwitch, nowMs });
+    const erase = async (lastWord: (who: string) => void) => {
+      const tally = api.tally(() => undefined);
+      const ends = await Promise.allSettled(
+        ['ann', 'bob'].map((who) => {
+          const word = async (): Promise<void> => {
+            await Promise.resolve();
+            lastWord(who);
+          };
+          return erasure.erase(tally, 'prod', who, word);
+        }),
+      );
+      sim.advance(10 * MINUTE_MS);
+      return ends.map((end): unknown => (end.status === 'fulfilled' ? (end.value?.status ?? null) : end.reason));
+    };
+    const records = () => sim.truth.customerRecords().map(({ customerIdentifier }) => customerIdentifier);
+    return { sim, time, killSwitch, erase, records };
+  }
+
+  test.each(['ann', 'bob'])(
+    'P14, P17: when the turn of %s comes long after the look, a new one sees what was written meanwhile',
+    async (late) => {
+      const { sim, time, erase, records } = await start();
+      let waits = true;
+      const ends = await erase((who) => {
+        if (who !== late || !waits) return;
+        waits = false;
+        time.nowMs += 3 * MINUTE_MS;
+        sim.seedPeople({ people: [late], tracesPerPerson: 1 });
+      });
+      expect(ends).toEqual(['ann', 'bob'].map((who) => (who === late ? null : 204)));
+      expect(records().sort()).toEqual([late, 'other-1']);
+      expect(sim.truth.allTraces()).toHaveLength(3);
+    },
+  );
+
+  test('P26: looks that take long themselves keep no record for ever', async () => {
+    const { sim, erase, records } = await start((path, _body, time) => {
+      if (path === '/api/traces/list/') time.nowMs += 3 * MINUTE_MS;
+      return null;
+    });
+    expect(await erase(() => undefined)).toEqual([204, 204]);
+    expect(records()).toEqual(['other-1']);
+    expect(sim.truth.allTraces()).toHaveLength(2);
+  });
+
+  test('P26: nor do those that the store only takes one by one', async () => {
+    const refused = new Response('{}', { status: 400 });
+    const { time, erase, records } = await start((_path, body) => (/ann.*bob/.test(body) ? refused.clone() : null));
+    let waits = true;
+    const ends = await erase(() => {
+      if (waits) time.nowMs += 3 * MINUTE_MS;
+      waits = false;
+    });
+    expect(ends).toEqual([204, 204]);
+    expect(records()).toEqual(['other-1']);
   });
 });
 
