@@ -514,6 +514,15 @@ describe('what happens between the look at a record and its deletion', () => {
     expect(ends).toEqual([204, 204]);
     expect(records()).toEqual(['other-1']);
   });
+
+  test('P19: deletes that were switched off meanwhile are told as such, not as a refusal of the store', async () => {
+    const { killSwitch, erase, records } = await start();
+    const ends = await erase(() => {
+      killSwitch.trip('more matched than was sent');
+    });
+    expect(ends).toEqual([204, expect.objectContaining({ reason: 'switched-off' })]);
+    expect(records().sort()).toEqual(['bob', 'other-1']);
+  });
 });
 
 describe('large orders', () => {

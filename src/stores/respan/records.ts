@@ -173,7 +173,7 @@ export class RecordErasure {
 
 function switchedOff(): StoreError {
   return new StoreError({
-    reason: 'rejected',
+    reason: 'switched-off',
     route: 'delete',
     status: null,
     requestId: null,
