@@ -20,7 +20,7 @@ import type {
   TraceRef,
   TraceStore,
 } from '../src/stores/port.ts';
-import { StoreError, THREAD_KIND } from '../src/stores/port.ts';
+import { partlyDone, StoreError, THREAD_KIND } from '../src/stores/port.ts';
 import { connectionSchema, openStore } from '../src/stores/registry.ts';
 import { CONNECTION, World } from './support/world.ts';
 import {
@@ -650,6 +650,26 @@ describe('deletes that several people share', () => {
     expect(reasons(results)).toEqual(mixed.map(() => 'done'));
     expect(inner.deleted.flat()).toHaveLength(6 * 20);
     expect(inner.deleted.flat().filter((id) => id.startsWith('bad'))).toEqual([]);
+  });
+
+  test('P2 P20: what is refused after a part was deleted is not sent again in halves, and is nobody’s refusal', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    const taken: string[] = [];
+    inner.before = (called) => {
+      if (called.what !== 'submit') return;
+      taken.push(...called.query.traces.map(({ traceId }) => traceId));
+      if (taken.includes('trace-1')) throw partlyDone(refusal('rejected', 422));
+    };
+    const orders = [['trace-0'], ['trace-1', 'trace-2'], ['trace-3']];
+    const results = await submit(store, orders);
+    const open: unknown = expect.objectContaining({ reason: 'rejected', partlyDone: true });
+    expect(results).toEqual(orders.map(() => ({ status: 'rejected', reason: open })));
+    expect(taken).toEqual(['trace-0', 'trace-1', 'trace-2', 'trace-3']);
+    // The next time they go apart, so that the others do not wait for the one whose order cannot be ended.
+    taken.splice(0);
+    expect(reasons(await submit(store, [['trace-0'], ['trace-3']]))).toEqual(['done', 'done']);
+    expect(inner.deleted).toEqual([['trace-0'], ['trace-3']]);
   });
 
   test('a store that refuses everything is not asked twice for every id', async () => {

@@ -400,6 +400,17 @@ describe('against the simulator', () => {
     expect(sim.truth.isLive(made.traceIds[0] ?? '')).toBe(false);
   });
 
+  test('P2 P3: a refusal after the first of several calls does not say that nothing was deleted', async () => {
+    const made = person('chat', 'half-refused', { tracesPerPerson: 1, spansPerTrace: 700 });
+    const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+    sim.habits.set({ rejectBatchWith: { ids: [refs[0]?.rowIds?.at(-1) ?? ''] } });
+    const before = sim.truth.submissions().length;
+    expect(await failure(submit(refs))).toMatchObject({ reason: 'rejected', partlyDone: true });
+    const taken = sim.truth.submissions().slice(before);
+    expect(taken.map(({ ids }) => ids.length)).toEqual([500]);
+    expect(sim.truth.rowsOf(made.traceIds[0] ?? '').filter(({ live }) => live)).toHaveLength(200);
+  });
+
   test.each(['bare', 'metadata', 'trace'] as const)(
     'P4: a row that a late merge revives (%s) is a survivor of the trace it came from',
     async (form) => {

@@ -4,7 +4,8 @@ import { lastTakenMs } from '../src/activities/delete-batch.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { BlobRef } from '../src/erasure/steps.ts';
 import { guarded, KillSwitch } from '../src/stores/guard.ts';
-import type { DeleteOrder, Receipt, Row, TraceStore } from '../src/stores/port.ts';
+import { partlyDone } from '../src/stores/port.ts';
+import type { DeleteOrder, Receipt, Row, StoreError, TraceStore } from '../src/stores/port.ts';
 import { laneSteps, PROMPT, type LaneSteps } from './support/scripted-lane.ts';
 import { OTHER_PROJECT, PROJECT, refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 
@@ -169,6 +170,9 @@ describe('what counts as sent', () => {
       (order) => leaves(order, refusal('contract-broken', 200)),
       (order) => leaves(order, refusal('rejected', 200)),
       (order) => leaves(order, refusal('rejected', null)),
+      // A call that asks for no word of its own, after one that was acknowledged.
+      (order) => leaves(order, partlyDone(refusal('denied', 403)) as StoreError),
+      (order) => leaves(order, partlyDone(refusal('switched-off', null)) as StoreError),
       // The second of two calls; what became of the first is for the reads to say.
       async (order) => {
         await order.lastWord();

@@ -338,6 +338,31 @@ describe('deletes', () => {
     ]);
   });
 
+  test('P2 P3: a folder that is refused after its trace was deleted is not taken for a refused delete', async () => {
+    const second = `tr-${'3'.repeat(32)}`;
+    const live = new Set([MINE, second, OTHER]);
+    const { store, calls } = scripted(({ method, path, body }) => {
+      const named = [body.trace_ids, body.request_ids].flat().filter((id) => typeof id === 'string' && live.has(id));
+      const infos = named.map((id) => infoOf(String(id), KEPT));
+      if (path.endsWith('/batchGetInfos')) return { trace_infos: infos };
+      if (path.endsWith('/batchGet')) {
+        return { traces: [MINE, second].map((id) => ({ trace_info: infoOf(id, KEPT), spans: [SPAN] })) };
+      }
+      if (path.endsWith('/delete-traces')) {
+        for (const id of named) live.delete(String(id));
+        return { traces_deleted: named.length };
+      }
+      return method === 'DELETE' && path.endsWith(MINE) ? new Response('{}', { status: 400 }) : undefined;
+    });
+    await store.projects(idle);
+    await store.lookups[0]?.lookup(ask([MINE, second]));
+    const order = { projectId: '1', traces: refs(MINE, second), lastWord: () => Promise.resolve(), progress: idle };
+    const ended = await store.submit(order).catch((error: unknown) => error);
+    expect(ended).toMatchObject({ reason: 'rejected', status: 400, partlyDone: true });
+    expect(calls.filter(({ path }) => path.endsWith('/delete-traces'))).toHaveLength(1);
+    expect([...live]).toEqual([OTHER]);
+  });
+
   test('P19: a server that deletes more than it was sent switches deletes off', async () => {
     const info = infoOf(MINE, KEPT);
     const { store } = scripted(({ path }) => {

@@ -250,6 +250,17 @@ describe('deletes', () => {
     expect(deleted).toEqual([]);
   });
 
+  test('P2 P20: a trace that is refused after others were deleted does not make those refused, or sent again', async () => {
+    const { answer, deleted, live } = scripted(new Map([...rows, ['9'.repeat(32), 9]]), 13);
+    const refusing: typeof fetch = (input, init) =>
+      init?.method === 'DELETE' ? Promise.resolve(new Response('{}', { status: 422 })) : answer(input, init);
+    const { store, order } = await orderOf(refusing, IDS);
+    const ended = await store.submit(order).catch((error: unknown) => error);
+    expect(ended).toMatchObject({ reason: 'rejected', status: 422, partlyDone: true });
+    expect(deleted).toEqual([IDS.slice(0, 3)]);
+    expect([...live.keys()]).toEqual([IDS[3], '9'.repeat(32)]);
+  });
+
   test('P14: a trace that has moved to another project since it was read is not sent', async () => {
     const { answer, deleted } = scripted(rows, 99);
     let reads = 0;

@@ -152,7 +152,7 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
  * store itself refused it. Anything that a store answers with success, or no answer, leaves open what became of the call.
  */
 function isRefusal(error: unknown): boolean {
-  if (!(error instanceof StoreError)) return false;
+  if (!(error instanceof StoreError) || error.partlyDone) return false;
   if (error.reason === 'switched-off') return true;
   const refused = ['rejected', 'denied', 'gone', 'throttled'].includes(error.reason);
   return refused && error.status !== null && error.status >= 300;

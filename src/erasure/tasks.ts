@@ -42,7 +42,9 @@ export function tasksAmong<C extends { readonly kind: string; readonly where?: s
   for (const copy of copies) {
     const places = kinds.get(copy.kind) ?? new Map<string | null, C[]>();
     const where = copy.where ?? null;
-    kinds.set(copy.kind, places.set(where, [...(places.get(where) ?? []), copy]));
+    const inside = places.get(where);
+    if (inside === undefined) kinds.set(copy.kind, places.set(where, [copy]));
+    else inside.push(copy);
   }
   return [...kinds].flatMap(([kind, places]) =>
     places.size > MOST_PLACES

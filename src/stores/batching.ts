@@ -419,6 +419,8 @@ export function batched(
             continue;
           }
           if (!(error instanceof StoreError) || error.reason !== 'rejected' || killSwitch.tripped !== null) throw error;
+          // Some of it was deleted: sent again, its traces would be refused or gone without ever having been sent.
+          if (error.partlyDone) throw error;
           refusals.left -= 1;
           if (wanted.length === 1 || refusals.left <= 0) {
             for (const { traceId } of wanted) outcomes.set(traceId, error);
@@ -620,7 +622,8 @@ function isRefused(error: unknown): boolean {
 
 /** Whether a call may have failed because of one of those who share it. */
 function mayBeOnesFault(error: unknown): boolean {
-  return !(error instanceof StoreError) || error.reason === 'contract-broken' || error.reason === 'unreachable';
+  if (!(error instanceof StoreError) || error.partlyDone) return true;
+  return error.reason === 'contract-broken' || error.reason === 'unreachable';
 }
 
 function partsOf<Query, Answer>(

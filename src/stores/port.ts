@@ -477,6 +477,11 @@ export interface StoreErrorDetails {
   readonly notBeforeMs?: number | null;
   /** True when the route has ended for good, as the store had announced: reads go on without it. */
   readonly retired?: boolean;
+  /**
+   * True when the store had acknowledged a delete of the same order before: what became of the rest is open, and not even
+   * a refusal says that nothing was deleted. Set by `partlyDone`.
+   */
+  readonly partlyDone?: boolean;
   /** For the operator: what to do. Without the vendor's words. */
   readonly advice?: string;
 }
@@ -493,6 +498,7 @@ export class StoreError extends Error {
   readonly requestId: string | null;
   readonly notBeforeMs: number | null;
   readonly retired: boolean;
+  readonly partlyDone: boolean;
   readonly advice: string | null;
 
   constructor(details: StoreErrorDetails, options?: ErrorOptions) {
@@ -506,6 +512,7 @@ export class StoreError extends Error {
     this.requestId = details.requestId;
     this.notBeforeMs = details.notBeforeMs ?? null;
     this.retired = details.retired ?? false;
+    this.partlyDone = details.partlyDone ?? false;
     this.advice = details.advice ?? null;
   }
 
@@ -513,4 +520,16 @@ export class StoreError extends Error {
   get transient(): boolean {
     return this.reason === 'unreachable';
   }
+}
+
+/**
+ * The error for an order of several calls whose first delete was acknowledged, whatever failed after it: alone it would say
+ * that nothing was done. The reason stays, as what stands in the way of the rest. What is no store's error is passed on.
+ */
+export function partlyDone(error: unknown): unknown {
+  if (!(error instanceof StoreError)) return error;
+  const { reason, route, status, requestId, notBeforeMs, retired } = error;
+  const also = 'a part of the delete was acknowledged before this, and everything is read again';
+  const advice = error.advice === null ? also : `${error.advice}; ${also}`;
+  return new StoreError({ reason, route, status, requestId, notBeforeMs, retired, advice, partlyDone: true });
 }

@@ -1,5 +1,5 @@
 import type { KillSwitch } from '../kill-switch.ts';
-import { StoreError } from '../port.ts';
+import { partlyDone, StoreError } from '../port.ts';
 import type { DeleteOrder, Receipt } from '../port.ts';
 import { chunks, unique } from '../rows.ts';
 import type { BraintrustApi } from './api.ts';
@@ -29,12 +29,25 @@ interface Tombstone {
  * @throws GuardError before any call for anything but whole traces as they were read last.
  * @throws StoreError; after `unreachable` it is not known whether the request arrived.
  */
-export async function submitDelete({ api, wholes, killSwitch }: SubmitParts, order: DeleteOrder): Promise<Receipt> {
+export async function submitDelete(parts: SubmitParts, order: DeleteOrder): Promise<Receipt> {
+  const receipts: Receipt[] = [];
+  try {
+    return await send(parts, order, receipts);
+  } catch (error) {
+    throw receipts.length === 0 ? error : partlyDone(error);
+  }
+}
+
+/** @param receipts of the calls that were acknowledged, as they come. */
+async function send(
+  { api, wholes, killSwitch }: SubmitParts,
+  order: DeleteOrder,
+  receipts: Receipt[],
+): Promise<Receipt> {
   const { projectId, traces, lastWord, progress } = order;
   wholes.check(order);
   const rowIds = unique(traces.flatMap(({ rowIds: ids = [] }) => ids));
   const tally = api.tally(progress);
-  const receipts: Receipt[] = [];
   for (const some of chunks(rowIds, MOST_IDS_PER_DELETE)) {
     const events = some.map((id): Tombstone => ({ id, _object_delete: true }));
     const call = {

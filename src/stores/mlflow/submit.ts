@@ -1,6 +1,6 @@
 import type { KillSwitch } from '../kill-switch.ts';
 import { GuardError } from '../guard.ts';
-import { StoreError } from '../port.ts';
+import { partlyDone, StoreError } from '../port.ts';
 import type { DeleteOrder, Receipt } from '../port.ts';
 import type { Tally } from '../api.ts';
 import type { MlflowApi } from './api.ts';
@@ -54,16 +54,20 @@ export async function submitDelete({ api, traces, killSwitch }: SubmitParts, ord
     throw new StoreError({ reason: 'rejected', route, status, requestId, advice });
   }
   let acknowledgedAtMs = answer.receivedAtMs;
-  for (const folder of folders) {
-    const sent = await api.send(tally, {
-      method: 'DELETE',
-      path: `${ARTIFACTS}/${encoded(folder)}`,
-      template: FOLDER_TEMPLATE,
-      shape: 'any',
-      read: false,
-      lastWord,
-    });
-    acknowledgedAtMs = sent.receivedAtMs;
+  try {
+    for (const folder of folders) {
+      const sent = await api.send(tally, {
+        method: 'DELETE',
+        path: `${ARTIFACTS}/${encoded(folder)}`,
+        template: FOLDER_TEMPLATE,
+        shape: 'any',
+        read: false,
+        lastWord,
+      });
+      acknowledgedAtMs = sent.receivedAtMs;
+    }
+  } catch (error) {
+    throw partlyDone(error);
   }
   return { sentAtMs, acknowledgedAtMs, route, status, requestId };
 }

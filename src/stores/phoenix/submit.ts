@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Tally } from '../api.ts';
 import { contractBroken } from '../http.ts';
-import { StoreError } from '../port.ts';
+import { partlyDone, StoreError } from '../port.ts';
 import type { DeleteOrder, Receipt } from '../port.ts';
 import { chunks } from '../rows.ts';
 import type { PhoenixApi } from './api.ts';
@@ -73,7 +73,11 @@ export async function submitDelete(
       });
     }
   }
-  for (const traceId of byOne) receipts.push(await deleteOne(api, tally, traceId, order.lastWord));
+  try {
+    for (const traceId of byOne) receipts.push(await deleteOne(api, tally, traceId, order.lastWord));
+  } catch (error) {
+    throw receipts.length === 0 ? error : partlyDone(error);
+  }
   const [first, last] = [receipts[0], receipts.at(-1)];
   if (first === undefined || last === undefined) throw new RangeError('an order without traces');
   return { ...last, sentAtMs: first.sentAtMs, ...(refused.length === 0 ? {} : { refused }) };

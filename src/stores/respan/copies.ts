@@ -108,14 +108,11 @@ export async function lookAgain(
   const { api, customers, lists } = parts;
   const tally = api.tally(progress);
   const left = copies.filter(({ kind }) => kind !== CUSTOMER_RECORD && kind !== LOOSE_LOGS);
-  const byEnvironment = (kind: string): Map<string, Copy[]> => {
-    const groups = new Map<string, Copy[]>();
-    for (const copy of copies.filter((one) => one.kind === kind)) {
-      const [environment] = partsOf(copy.id);
-      groups.set(environment, [...(groups.get(environment) ?? []), copy]);
-    }
-    return groups;
-  };
+  const byEnvironment = (kind: string): Map<string, Copy[]> =>
+    Map.groupBy(
+      copies.filter((one) => one.kind === kind),
+      ({ id }) => partsOf(id)[0],
+    );
   for (const [environment, some] of byEnvironment(CUSTOMER_RECORD)) {
     const gone: Copy[] = [];
     for (const copy of some) {

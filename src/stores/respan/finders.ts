@@ -1,8 +1,8 @@
-import { MINUTE_MS } from '../../erasure/rhythm.ts';
+import { DAY_MS, MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Control, Finder, FindQuery, LooseRow, PersonValue, Read, Row } from '../port.ts';
 import { StoreError, TooManyRows } from '../port.ts';
-import { pairsOf, resembles, seenIn, Union, unique } from '../rows.ts';
-import type { Pair } from '../rows.ts';
+import { PairIndex, pairsOf, resembles, seenIn, Union, unique } from '../rows.ts';
+import type { Pair, Searchable } from '../rows.ts';
 import type { Tally } from '../api.ts';
 import type { RespanApi } from './api.ts';
 import type { RespanConnection } from './config.ts';
@@ -188,14 +188,13 @@ function sorted(
   for (const log of logs) {
     const row = rowOfLog(log, config.identifiers, config.threads);
     if (row !== null) rows.push(row);
-    else if (
-      pairs.some((pair) =>
-        resembles({ persons: personsOf(log, config.identifiers), ...threadsOf(log, config.threads) }, pair),
-      )
-    )
-      withoutTrace.push(log);
+    else if (pairs.some((pair) => resembles(carrierOf(log, config), pair))) withoutTrace.push(log);
   }
   return { rows, theirs: rows.filter((row) => pairs.some((pair) => resembles(row, pair))), withoutTrace };
+}
+
+function carrierOf(log: Log, { identifiers, threads }: RespanConnection): Searchable {
+  return { persons: personsOf(log, identifiers), ...threadsOf(log, threads) };
 }
 
 /** Controls whose trace a list shows, with their value; the traces list knows no spans. */
@@ -228,15 +227,19 @@ async function counted(
 ): Promise<{ readonly rows: readonly Row[]; readonly seen: ReadonlySet<Control> }> {
   const field = fieldOf(key) as LogField;
   const scope = { environment, window };
-  const others = unique(here.flatMap(({ value }) => storedForms(key, value.text)));
-  const countOthers = async (): Promise<Counted> => ({
-    count: others.length === 0 ? 0 : await lists.total(tally, { ...scope, narrow: { field, values: others } }),
-    atMs: api.nowMs(),
-  });
+  const others = valuesFor(key, [], here);
+  /** Of the controls and of these spellings. */
+  const countWith = async (some: readonly Pair[]): Promise<number> => {
+    const values = valuesFor(key, some, here);
+    return values.length === 0 ? 0 : await lists.total(tally, { ...scope, narrow: { field, values } });
+  };
+  const countOthers = async (): Promise<Counted> => ({ count: await countWith([]), atMs: api.nowMs() });
+  // Searches end days from now, each counted from its own moment: to the millisecond no two would share a count.
+  const span = [window.fromMs, Math.floor(window.toMs / DAY_MS)];
   const lately = (): Promise<Counted> =>
-    counts.get(JSON.stringify([environment, field, [...others].sort()]), COUNT_MS, countOthers);
+    counts.get(JSON.stringify([environment, field, span, [...others].sort()]), COUNT_MS, countOthers);
   const before = await lately();
-  const together = await lists.total(tally, { ...scope, narrow: { field, values: valuesFor(key, pairs, here) } });
+  const together = await countWith(pairs);
   // Nothing says which of them were counted; that any was shows that the filter takes this key and several values.
   const seen = new Set(before.count > 0 && together >= before.count ? here : []);
   if (together === before.count) {
@@ -249,8 +252,17 @@ async function counted(
     narrow: { field, values: valuesFor(key, pairs, []) },
   });
   const { theirs, withoutTrace } = sorted(logs, config, pairs);
-  const found = theirs.length + withoutTrace.length > 0;
-  if (found || (await countOthers()).count >= together) return { rows: theirs, seen };
+  // Each spelling by itself, and all of them by the same counter: what is found of one says nothing of another, which may be
+  // another person's or conversation's.
+  const index = new PairIndex(pairs.map((pair) => [pair]));
+  const found = new Set(
+    [...theirs, ...withoutTrace.map((log) => carrierOf(log, config))].flatMap((carrier) => index.of(carrier)),
+  );
+  const shown = pairs.filter((_pair, at) => found.has(at));
+  if (shown.length === pairs.length) return { rows: theirs, seen };
+  const explained = await countWith(shown);
+  // Counted once more: logs of those who are shown may have gone since.
+  if (explained >= together || explained >= (await countWith(pairs))) return { rows: theirs, seen };
   throw api.broken(tally, `POST ${SUMMARY_ROUTE}`, 'the summary counts logs that the list does not show');
 }
 

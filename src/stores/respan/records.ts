@@ -11,7 +11,10 @@ import { plain } from './customers.ts';
 import type { Lists } from './lists.ts';
 import { isOwn } from './shared.ts';
 
-/** Oldest look that a deletion may follow, virtual milliseconds. */
+/**
+ * Oldest look that a deletion may follow, real milliseconds: a simulated clock may make minutes of the time that a call
+ * takes, and no look would ever be young enough.
+ */
 const MOST_AGE_MS = 2 * MINUTE_MS;
 /** Records looked at together: about as many as can be deleted within a minute after the look. */
 const MOST_TOGETHER = 50;
@@ -33,9 +36,12 @@ export interface RecordErasureParts {
   readonly lists: Lists;
   readonly customers: Customers;
   readonly killSwitch: KillSwitch;
-  /** Virtual epoch milliseconds. */
+  /** Real epoch milliseconds. */
   readonly nowMs: () => number;
 }
+
+/** Thrown at the last word when the look is too old by then. Reaches nobody. */
+class TooLate extends Error {}
 
 /**
  * Erases customer records, each by a call with its identifier in the path. An older page of the vendor says that a
@@ -102,22 +108,32 @@ export class RecordErasure {
       } catch (error) {
         if (error instanceof StoreError && error.reason === 'rejected' && open.length > 1) {
           // What the store refuses of some may be one odd identifier.
-          for (const one of open) await this.#eraseTogether(environment, [one]);
-          return [];
+          const late: Doomed[] = [];
+          for (const one of open) late.push(...(await this.#eraseTogether(environment, [one])));
+          return late;
         }
         const failed = isOwn(error) ? [first] : open;
         for (const { reject } of failed) reject(error);
         open = open.slice(failed.length);
         continue;
       }
+      const knownAtMs = this.#parts.nowMs();
       for (const [at, one] of open.entries()) {
-        if (at > 0 && this.#parts.nowMs() - lookedAtMs > MOST_AGE_MS) return open.slice(at);
+        // For the first only its wait counts: a look that takes long itself would be made again and again.
+        const isTooLate = (): boolean => this.#parts.nowMs() - (at === 0 ? knownAtMs : lookedAtMs) > MOST_AGE_MS;
+        if (isTooLate()) return open.slice(at);
         try {
           if (this.#parts.killSwitch.tripped !== null) throw switchedOff();
-          const { tally, identifier, lastWord } = one;
+          const { tally, identifier } = one;
+          // The turn, and the word itself, may have been waited for.
+          const lastWord = async (): Promise<void> => {
+            await one.lastWord();
+            if (isTooLate()) throw new TooLate();
+          };
           const erase = () => this.#parts.customers.erase(tally, environment, identifier, lastWord);
           one.resolve(mayGo.has(one) ? await erase() : null);
         } catch (error) {
+          if (error instanceof TooLate) return open.slice(at);
           one.reject(error);
         }
       }
@@ -157,7 +173,7 @@ export class RecordErasure {
 
 function switchedOff(): StoreError {
   return new StoreError({
-    reason: 'rejected',
+    reason: 'switched-off',
     route: 'delete',
     status: null,
     requestId: null,

@@ -34,7 +34,7 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
   const { killSwitch } = parts;
   const nowMs = (): number => api.nowMs();
   const reading = { api, config, lists, customers, counts: new Shared(parts.clock) };
-  const records = new RecordErasure({ config, lists, customers, killSwitch, nowMs });
+  const records = new RecordErasure({ config, lists, customers, killSwitch, nowMs: Date.now });
   const pace = new DeletePace(nowMs);
   const memory = { probedUntilMs: new Map<string, number>(), reached: { atMs: Number.NEGATIVE_INFINITY } };
 

@@ -2,7 +2,7 @@ import { DAY_MS } from '../../erasure/rhythm.ts';
 import type { Tally } from '../api.ts';
 import type { HttpAnswer } from '../http.ts';
 import type { KillSwitch } from '../kill-switch.ts';
-import { StoreError } from '../port.ts';
+import { partlyDone, StoreError } from '../port.ts';
 import type { DeleteOrder, Receipt, Window } from '../port.ts';
 import { instantOf } from '../values.ts';
 import { numberIn, RefusedMatches } from './api.ts';
@@ -94,19 +94,6 @@ export async function submitDelete(parts: SubmitParts, order: DeleteOrder): Prom
 }
 
 /**
- * A refusal says that nothing was done. After an acknowledged delete that would be untrue, and its traces would be taken for
- * gone before anything was sent: no more is known than after a lost answer. Whatever stood in the way stands there still.
- */
-function partlyDone(error: unknown): unknown {
-  // One without a status is our own: the switch, which stays what it is.
-  if (!(error instanceof StoreError) || error.status === null) return error;
-  if (!['denied', 'gone', 'throttled', 'rejected'].includes(error.reason)) return error;
-  const { reason, route, status, requestId } = error;
-  const advice = `a part of the delete was acknowledged before a call met "${reason}"; everything is read again`;
-  return new StoreError({ reason: 'unreachable', route, status, requestId, advice });
-}
-
-/**
  * Whether a bulk delete without its filter would match more than the store deletes, even when everything has vanished that
  * this connection is deleting, this order included: another one that leaves meanwhile counts on it.
  */
@@ -137,6 +124,8 @@ class Sender {
   readonly #order: DeleteOrder;
   readonly #answers: HttpAnswer[] = [];
   readonly #refused: string[] = [];
+  /** Ids that an acknowledged call named, whatever the lists show of them. */
+  readonly #named = new Set<string>();
   #counted = 0;
   #refusal: StoreError | null = null;
   #allowed = false;
@@ -209,6 +198,7 @@ class Sender {
     try {
       const { data, answer } = await api.answer(this.#tally, call, bulkDeleteSchema);
       this.#answers.push(answer);
+      for (const id of ids) this.#named.add(id);
       this.#count(answer, Math.max(data.deleted_count, numberIn(answer.json, 'matched_count') ?? 0), ids.length);
     } catch (error) {
       if (error instanceof RefusedMatches && error.matched > ids.length) {
@@ -233,7 +223,8 @@ class Sender {
         await (segment === null ? this.#inItsOwnRange(id) : this.#one(segment, this.#rangeFor(id)));
       } catch (error) {
         if (!(error instanceof StoreError) || error.reason !== 'rejected') throw error;
-        if (this.#parts.killSwitch.tripped !== null) throw error;
+        // Said to be refused, it would count as never sent.
+        if (this.#parts.killSwitch.tripped !== null || this.#named.has(id)) throw error;
         this.#refused.push(id);
         this.#refusal ??= error;
       }
