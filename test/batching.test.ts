@@ -768,13 +768,16 @@ describe('deletes that several people share', () => {
     const inner = new ScriptedStore([rowOf('t', 'p')]);
     const store = batch(inner, { busyMs: 5 });
     const stop = new Stop();
+    const left = Promise.withResolvers<undefined>();
     const answered = Promise.withResolvers<undefined>();
     inner.before = async (called) => {
       if (called.what === 'submit') {
         stop.stopped = true;
+        left.resolve(undefined);
         await answered.promise;
       }
       if (called.what === 'lookup') {
+        await left.promise;
         called.query.progress();
         answered.resolve(undefined);
       }
