@@ -900,6 +900,22 @@ describe('steps that go together', () => {
     expect(went).toBe(1);
   });
 
+  test('P26: a call given up because all were told to stop sends those who come next nowhere by themselves', async () => {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    const store = batch(inner);
+    const stops = [new Stop(), new Stop()];
+    inner.before = ({ what, query }) => {
+      if (what !== 'lookup') return;
+      for (const stop of stops) stop.stopped = true;
+      query.progress();
+    };
+    const stopped = stops.map((stop) => step(store, (progress) => lookup(store, refs(['t']), progress), stop));
+    expect(reasons(await Promise.allSettled(stopped))).toEqual(['told to stop', 'told to stop']);
+    inner.before = () => undefined;
+    values(await crew(store, [0, 1, 2], (_at, progress) => lookup(store, refs(['t']), progress)));
+    expect(inner.count('lookup')).toBe(2);
+  });
+
   test('a call that nobody wants any more is given up', async () => {
     const inner = new ScriptedStore([]);
     const store = batch(inner);

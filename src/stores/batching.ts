@@ -2,7 +2,7 @@ import type { Clock } from '../erasure/clock.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import { MINUTE_MS } from '../erasure/rhythm.ts';
 import type { Ask, Carry, ConvoyOptions } from './convoy.ts';
-import { Convoys, newAsk } from './convoy.ts';
+import { Abandoned, Convoys, newAsk } from './convoy.ts';
 import type { KillSwitch } from './guard.ts';
 import type {
   Control,
@@ -603,8 +603,9 @@ function isRefused(error: unknown): boolean {
   return error.reason === 'rejected' || error.reason === 'denied' || (error.reason === 'gone' && !error.retired);
 }
 
-/** Whether a call may have failed because of one of those who share it. */
+/** Whether a call may have failed because of one of those who share it; that all of them were stopped is not. */
 function mayBeOnesFault(error: unknown): boolean {
+  if (error instanceof Abandoned) return false;
   return !(error instanceof StoreError) || error.reason === 'contract-broken' || error.reason === 'unreachable';
 }
 
