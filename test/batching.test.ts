@@ -792,6 +792,28 @@ describe('deletes that several people share', () => {
     expect(reasons(await others)).toEqual(['done', 'done']);
   });
 
+  test('P2 P3: a receipt of several calls tells of all: from the first that left to the last that was taken', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    inner.before = (called) => {
+      if (called.what === 'submit' && called.query.traces.length > 2) throw refusal('rejected', 400);
+    };
+    let calls = 0;
+    inner.receipt = () => {
+      calls += 1;
+      return { sentAtMs: calls * 1000, acknowledgedAtMs: calls * 1000 + 5, requestId: `r-${calls}`, counted: 2 };
+    };
+    const results = values(await submit(store, [['b'], ['a', 'c'], ['d']]));
+    expect(inner.deleted).toEqual([
+      ['b', 'a'],
+      ['c', 'd'],
+    ]);
+    expect(results[0]).toMatchObject({ sentAtMs: 1000, acknowledgedAtMs: 1005, requestId: 'r-1', counted: 2 });
+    expect(results[1]).toMatchObject({ sentAtMs: 1000, acknowledgedAtMs: 2005, requestId: 'r-2', counted: 4 });
+    expect(results[1]).toMatchObject({ people: 2 });
+    expect(results[2]).toMatchObject({ sentAtMs: 2000, acknowledgedAtMs: 2005, requestId: 'r-2', counted: 2 });
+  });
+
   test('two orders that name the same trace are one id of one call, with all rows that either of them read', async () => {
     const inner = new ScriptedStore([], { deletesBy: 'row' });
     const store = batch(inner);

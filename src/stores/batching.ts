@@ -395,8 +395,9 @@ export function batched(
         try {
           const receipt = await inner.submit({ projectId, traces: wanted, lastWord, progress });
           const refused = new Set(receipt.refused ?? []);
+          const taken: Taken = { receipt, people: riders.length };
           for (const { traceId } of wanted) {
-            outcomes.set(traceId, refused.has(traceId) ? refusedAlone(receipt) : { receipt, people: riders.length });
+            outcomes.set(traceId, refused.has(traceId) ? refusedAlone(receipt) : taken);
           }
           refusals.left = refusals.most;
           for (const one of riders) if (isTold(one)) settleOrder(one, outcomes, null);
@@ -718,17 +719,28 @@ function deleteLoad({ deletesBy, mostIdsPerDelete }: TraceStore['traits']): Load
   );
 }
 
+/** A delete call that the store took, one object for all of its traces. */
+interface Taken {
+  readonly receipt: Receipt;
+  readonly people: number;
+}
+
 /** What became of one trace of a delete call. */
-type Outcome = { readonly receipt: Receipt; readonly people: number } | StoreError;
+type Outcome = Taken | StoreError;
 
 /** The store took the call and refused some of its traces by themselves. */
 function refusedAlone({ route, status, requestId }: Receipt): StoreError {
   return new StoreError({ reason: 'rejected', route, status, requestId });
 }
 
-/** @param why given to whom not everything is known, or who got nothing through. */
+/**
+ * Of several calls the receipt is that of the latest, for the store's window counts from there (P3), with the moment at
+ * which the first of them left and what all of them counted.
+ *
+ * @param why given to whom not everything is known, or who got nothing through.
+ */
 function settleOrder(one: Ask<DeleteOrder, Receipt>, outcomes: ReadonlyMap<string, Outcome>, why: unknown): void {
-  let latest: Exclude<Outcome, StoreError> | null = null;
+  const calls = new Set<Taken>();
   let error: StoreError | null = null;
   const refused: string[] = [];
   for (const { traceId } of one.query.traces) {
@@ -740,17 +752,25 @@ function settleOrder(one: Ask<DeleteOrder, Receipt>, outcomes: ReadonlyMap<strin
     if (outcome instanceof StoreError) {
       error ??= outcome;
       refused.push(traceId);
-    } else if (latest === null || outcome.receipt.acknowledgedAtMs > latest.receipt.acknowledgedAtMs) latest = outcome;
+    } else calls.add(outcome);
   }
-  if (latest === null) {
+  const receipts = [...calls]
+    .map(({ receipt }) => receipt)
+    .sort((first, second) => first.acknowledgedAtMs - second.acknowledgedAtMs);
+  const latest = receipts.at(-1);
+  if (latest === undefined) {
     one.fail(error ?? why);
     return;
   }
-  const { refused: _others, ...receipt } = latest.receipt;
+  const { refused: _others, ...receipt } = latest;
+  const counts = receipts.flatMap(({ counted = null }) => (counted === null ? [] : [counted]));
+  const people = Math.max(...[...calls].map((call) => call.people));
   one.answer({
     ...receipt,
+    sentAtMs: Math.min(...receipts.map(({ sentAtMs }) => sentAtMs)),
+    ...(counts.length === 0 ? {} : { counted: counts.reduce((sum, counted) => sum + counted) }),
     ...(refused.length === 0 ? {} : { refused }),
-    ...(latest.people === 1 ? {} : { people: latest.people }),
+    ...(people === 1 ? {} : { people }),
   });
 }
 
