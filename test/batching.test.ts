@@ -9,6 +9,7 @@ import { batched } from '../src/stores/batching.ts';
 import { guarded, KillSwitch } from '../src/stores/guard.ts';
 import type {
   Control,
+  Copy,
   DeleteOrder,
   FindQuery,
   LookupQuery,
@@ -875,6 +876,71 @@ describe('deletes that several people share', () => {
     expect((results[0] as PromiseFulfilledResult<Receipt>).value.refused).toEqual(['b']);
     expect((results[2] as PromiseFulfilledResult<Receipt>).value.refused).toBeUndefined();
     await expect(store.submit(order(['c'], () => undefined))).rejects.toBeInstanceOf(StoreError);
+  });
+});
+
+// ------------------------------------------------------------------------------------------------ copies together
+
+describe('copies that several people erase in the same moment', () => {
+  const copy = (id: string): Copy => ({ kind: 'feedback', id, traceId: `trace-${id}` });
+
+  /** Copies whose call `leaves` looks at before it is answered. */
+  function erasing(leaves: (id: string, progress: Progress) => void | Promise<void>) {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    const erased: string[] = [];
+    const eraseCopies: TraceStore['eraseCopies'] = async (copies, lastWord, progress) => {
+      for (const { id } of copies) {
+        progress();
+        await lastWord();
+        erased.push(id);
+        await leaves(id, progress);
+      }
+      return { reports: [], receipts: [{ kind: 'feedback', ids: erased, route: 'DELETE /x' } as never] };
+    };
+    const store = batched({ ...inner.store, eraseCopies }, null, new KillSwitch(), { ...QUICK, busyMs: 5 });
+    return { inner, store, erased };
+  }
+
+  test('P22: who is told to stop while the call is on its way still hears what became of it', async () => {
+    const stop = new Stop();
+    const left = Promise.withResolvers<undefined>();
+    const asked = Promise.withResolvers<undefined>();
+    const { inner, store, erased } = erasing(async (id) => {
+      if (id !== 'a') return;
+      stop.stopped = true;
+      left.resolve(undefined);
+      await asked.promise;
+    });
+    inner.before = async (called) => {
+      if (called.what !== 'lookup') return;
+      await left.promise;
+      called.query.progress();
+      asked.resolve(undefined);
+    };
+    const word = (): Promise<void> => Promise.resolve();
+    const both = [
+      step(store, (progress) => store.eraseCopies!([copy('a')], word, progress), stop),
+      step(store, (progress) => store.eraseCopies!([copy('b')], word, progress)),
+    ];
+    // Two others share a call meanwhile, whose progress asks everybody.
+    const others = crew(store, [0, 1], (_at, progress) => lookup(store, refs(['t']), progress));
+    expect(reasons(await Promise.allSettled(both))).toEqual(['done', 'done']);
+    expect(reasons(await others)).toEqual(['done', 'done']);
+    expect(erased.sort()).toEqual(['a', 'b']);
+  });
+
+  test('P27: who is told to stop while his last word is awaited erases nothing', async () => {
+    const stop = new Stop();
+    const { store, erased } = erasing(() => undefined);
+    const word = async (): Promise<void> => {
+      await Promise.resolve();
+      stop.stopped = true;
+    };
+    const stopped = step(store, (progress) => store.eraseCopies!([copy('a')], word, progress), stop);
+    const other = step(store, (progress) => store.eraseCopies!([copy('b')], () => Promise.resolve(), progress));
+    await expect(stopped).rejects.toThrow('told to stop');
+    await other;
+    expect(erased).toEqual(['b']);
   });
 });
 

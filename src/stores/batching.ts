@@ -383,8 +383,7 @@ export function batched(
           for (const one of riders) {
             if (withdrawn.has(one)) continue;
             try {
-              one.member();
-              if (one.settled) throw new Withdrawn();
+              assertWanted(one);
             } catch (error) {
               withdrawn.set(one, error);
             }
@@ -543,9 +542,14 @@ export function batched(
               (alone) => eraseCopies(alone.copies, alone.lastWord, progress),
               (asks) =>
                 Promise.all(
-                  asks.map((one) =>
-                    eraseCopies(one.query.copies, one.query.lastWord, one.member).then(one.answer, one.fail),
-                  ),
+                  asks.map((one) => {
+                    const lastWord = async (): Promise<void> => {
+                      await one.query.lastWord();
+                      assertWanted(one);
+                      one.firm = true;
+                    };
+                    return eraseCopies(one.query.copies, lastWord, one.member).then(one.answer, one.fail);
+                  }),
                 ).then(() => undefined),
             ),
         }),
@@ -564,6 +568,12 @@ export function batched(
 
 /** Thrown before a delete call leaves, when some of those it is made for must not go on. Reaches nobody. */
 class Withdrawn extends Error {}
+
+/** @throws what told the step to stop. */
+function assertWanted(one: Pick<Ask<unknown, unknown>, 'member' | 'settled'>): void {
+  one.member();
+  if (one.settled) throw new Withdrawn();
+}
 
 /** Whether one more question fits into a call. Called once for each, in order; a fresh one for each call. */
 interface Load<Query> {
