@@ -793,6 +793,29 @@ describe('deletes that several people share', () => {
     expect(reasons(await others)).toEqual(['done', 'done']);
   });
 
+  test('P27: who is told to stop while another half of a refused call is on its way leaves at once', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    const stop = new Stop();
+    const left: unknown[] = [];
+    inner.before = async (called) => {
+      if (called.what !== 'submit') return;
+      if (called.query.traces.length > 1) throw refusal('rejected', 400);
+      if (called.query.traces.some(({ traceId }) => traceId === 'b')) return;
+      stop.stopped = true;
+      called.query.progress();
+      await sleep(1);
+      expect(left).toEqual(['told to stop']);
+    };
+    const first = step(store, (progress) => store.submit(order(['a'], progress)));
+    const stopped = step(store, (progress) => store.submit(order(['b'], progress)), stop).catch((error: unknown) => {
+      left.push(reasonOf(error));
+    });
+    await expect(first).resolves.toMatchObject({ status: 202 });
+    await stopped;
+    expect(inner.deleted).toEqual([['a']]);
+  });
+
   test('P2 P3: a receipt of several calls tells of all: from the first that left to the last that was taken', async () => {
     const inner = new ScriptedStore([]);
     const store = batch(inner);

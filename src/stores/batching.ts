@@ -365,7 +365,7 @@ export function batched(
 
     const send = async (traces: readonly TraceRef[]): Promise<void> => {
       for (;;) {
-        const riders = open.filter((one) => traces.some(({ traceId }) => named.get(one)?.has(traceId)));
+        const riders = open.filter((one) => !one.settled && traces.some(({ traceId }) => named.get(one)?.has(traceId)));
         const wanted = traces.filter(({ traceId }) => riders.some((one) => named.get(one)?.has(traceId)));
         if (wanted.length === 0) return;
         const withdrawn = new Map<Ask<DeleteOrder, Receipt>, unknown>();
@@ -391,6 +391,9 @@ export function batched(
           if (withdrawn.size > 0) throw new Withdrawn();
           for (const one of riders) one.firm = true;
         };
+        const release = (): void => {
+          for (const one of riders) one.firm = false;
+        };
         try {
           const receipt = await inner.submit({ projectId, traces: wanted, lastWord, progress });
           const refused = new Set(receipt.refused ?? []);
@@ -400,8 +403,11 @@ export function batched(
           }
           refusals.left = refusals.most;
           for (const one of riders) if (isTold(one)) settleOrder(one, outcomes, null);
+          release();
           return;
         } catch (error) {
+          // What is sent from here on is another call, which they may still stop.
+          release();
           if (error instanceof Withdrawn) {
             // Nothing was sent: those who may not go on are left out, and the others ask once more.
             for (const [one, why] of withdrawn) settleOrder(one, outcomes, why);
@@ -418,8 +424,6 @@ export function batched(
           await send(wanted.slice(0, half));
           await send(wanted.slice(half));
           return;
-        } finally {
-          for (const one of riders) one.firm = false;
         }
       }
     };
