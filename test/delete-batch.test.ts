@@ -182,6 +182,22 @@ describe('what counts as sent', () => {
     }
   });
 
+  test('P2 P23: what a first call took, when rows that came made two of one and the switch trips before the second', async () => {
+    const rows = ['t1', 't2'].map((traceId) => rowOf(traceId, 'u_42'));
+    const inner = new ScriptedStore([...rows, ...OTHERS], { ...PROMPT, deletesBy: 'row', mostIdsPerDelete: 2 });
+    const killSwitch = new KillSwitch();
+    inner.before = ({ what }) => {
+      if (what === 'submit') killSwitch.trip('more matched than was sent');
+    };
+    const steps = await stepsOver(guarded(inner.store, killSwitch));
+    const { book, batches } = await steps.plan();
+    expect(batches).toHaveLength(1);
+    inner.rows = [...inner.rows, ...rows.map((row) => ({ ...row, runId: `${row.traceId}-more` }))];
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble', reason: 'switched-off' });
+    expect(inner.deleted).toEqual([['t1']]);
+    expect((await steps.bookNow(book)).entries[0]?.sentMs).toEqual(expect.any(Number));
+  });
+
   test('P23: what an earlier try has sent stays sent when the next one is stopped', async () => {
     const { killSwitch, steps, book, sentMs } = await tried((order) => leaves(order, refusal('contract-broken', 200)));
     await steps.delete({ book });
