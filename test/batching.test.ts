@@ -737,6 +737,34 @@ describe('deletes that several people share', () => {
     expect(inner.deleted).toEqual([['a', 'b'], ['d']]);
   });
 
+  test('P23 P27: a last word that no call followed is taken back, one that a call followed is not', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    const words = new Map<string, number>();
+    const asked = new Map<string, number>();
+    const count = (traceId: string, more: number): void => {
+      words.set(traceId, (words.get(traceId) ?? 0) + more);
+    };
+    const results = await crew(store, ['a', 'b', 'c', 'd'], (traceId, progress) =>
+      store.submit(
+        order([traceId], progress, {
+          lastWord: async () => {
+            asked.set(traceId, (asked.get(traceId) ?? 0) + 1);
+            await Promise.resolve();
+            if (traceId === 'b' || (traceId === 'c' && asked.get('c') === 2)) throw new Error('held');
+            count(traceId, 1);
+          },
+          notSent: () => {
+            count(traceId, -1);
+          },
+        }),
+      ),
+    );
+    expect(reasons(results)).toEqual(['done', 'held', 'held', 'done']);
+    expect(inner.deleted).toEqual([['a', 'd']]);
+    expect(Object.fromEntries(words)).toEqual({ a: 1, c: 0, d: 1 });
+  });
+
   test('P27: who is told to stop before the call leaves is left out of it', async () => {
     const inner = new ScriptedStore([]);
     const { submit: send } = inner.store;

@@ -370,25 +370,7 @@ export function batched(
         if (wanted.length === 0) return;
         const withdrawn = new Map<Ask<DeleteOrder, Receipt>, unknown>();
         const lastWord = async (): Promise<void> => {
-          await Promise.all(
-            riders.map(async (one) => {
-              try {
-                await one.query.lastWord();
-              } catch (error) {
-                withdrawn.set(one, error);
-              }
-            }),
-          );
-          // Asked again together: while the last of them was waited for, another may have been told to stop.
-          for (const one of riders) {
-            if (withdrawn.has(one)) continue;
-            try {
-              assertWanted(one);
-            } catch (error) {
-              withdrawn.set(one, error);
-            }
-          }
-          if (withdrawn.size > 0) throw new Withdrawn();
+          await askLastWords(riders, withdrawn);
           for (const one of riders) one.firm = true;
         };
         const release = (): void => {
@@ -572,6 +554,39 @@ export function batched(
 
 /** Thrown before a delete call leaves, when some of those it is made for must not go on. Reaches nobody. */
 class Withdrawn extends Error {}
+
+/**
+ * Asks all who share a call for their last word. Those who do not give it come to stand in `withdrawn` with the reason.
+ *
+ * @throws Withdrawn when there are any. Then the words of the others are taken back.
+ */
+async function askLastWords(
+  riders: readonly Ask<DeleteOrder, Receipt>[],
+  withdrawn: Map<Ask<DeleteOrder, Receipt>, unknown>,
+): Promise<void> {
+  const given = new Set<Ask<DeleteOrder, Receipt>>();
+  await Promise.all(
+    riders.map(async (one) => {
+      try {
+        await one.query.lastWord();
+        given.add(one);
+      } catch (error) {
+        withdrawn.set(one, error);
+      }
+    }),
+  );
+  // Asked again together: while the last of them was waited for, another may have been told to stop.
+  for (const one of given) {
+    try {
+      assertWanted(one);
+    } catch (error) {
+      withdrawn.set(one, error);
+    }
+  }
+  if (withdrawn.size === 0) return;
+  for (const one of given) one.query.notSent?.();
+  throw new Withdrawn();
+}
 
 /** @throws what told the step to stop. */
 function assertWanted(one: Pick<Ask<unknown, unknown>, 'member' | 'settled'>): void {

@@ -302,6 +302,11 @@ export interface DeleteOrder {
    * byte. When it throws, nothing is sent and its error is passed on (P27).
    */
   readonly lastWord: () => Promise<void>;
+  /**
+   * Takes the latest last word back: no call followed it, because another who shares the call did not give his. A word that nobody takes back may have been followed by a call, so that
+   * forgetting to say so never makes anything that was sent look unsent.
+   */
+  readonly notSent?: () => void;
   readonly progress: Progress;
 }
 
