@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DAY_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
@@ -763,6 +763,68 @@ describe('deletes that several people share', () => {
     expect(reasons(results)).toEqual(['done', 'held', 'held', 'done']);
     expect(inner.deleted).toEqual([['a', 'd']]);
     expect(Object.fromEntries(words)).toEqual({ a: 1, c: 0, d: 1 });
+  });
+
+  describe('when the last words of some are long in coming', () => {
+    /** Advanced instead of waiting. */
+    let aheadMs = 0;
+    beforeEach(() => {
+      aheadMs = 0;
+      const now = performance.now.bind(performance);
+      jest.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
+    });
+    afterEach(() => {
+      jest.restoreAllMocks();
+    });
+
+    test('P27: those given long before are asked for again, so that a hold of meanwhile still counts', async () => {
+      const inner = new ScriptedStore([]);
+      const store = batch(inner);
+      let words = 0;
+      const results = await crew(store, ['a', 'b', 'c'], (traceId, progress) => {
+        let asked = 0;
+        const lastWord = async (): Promise<void> => {
+          asked += 1;
+          if (traceId === 'a' && asked > 1) throw new Error('held');
+          if (traceId === 'b' && asked === 1) {
+            await sleep(1);
+            aheadMs += 3_000;
+          }
+          if (traceId === 'c') words += 1;
+        };
+        const notSent = (): void => {
+          if (traceId === 'c') words -= 1;
+        };
+        return store.submit(order([traceId], progress, { lastWord, notSent }));
+      });
+      expect(reasons(results)).toEqual(['held', 'done', 'done']);
+      expect(inner.deleted).toEqual([['b', 'c']]);
+      expect(words).toBe(1);
+    });
+
+    test('P27: where they never come together in time, nothing is sent, and next time each goes by himself', async () => {
+      const inner = new ScriptedStore([]);
+      const store = batch(inner);
+      let words = 0;
+      const slowly = () =>
+        crew(store, ['a', 'b'], (traceId, progress) => {
+          const lastWord = async (): Promise<void> => {
+            if (traceId === 'b') await sleep(1);
+            aheadMs += 3_000;
+            words += 1;
+          };
+          const notSent = (): void => {
+            words -= 1;
+          };
+          return store.submit(order([traceId], progress, { lastWord, notSent }));
+        });
+      expect(reasons(await slowly())).toEqual(['unreachable', 'unreachable']);
+      expect(inner.deleted).toEqual([]);
+      expect(words).toBe(0);
+      expect(reasons(await slowly())).toEqual(['done', 'done']);
+      expect(inner.deleted).toEqual([['a'], ['b']]);
+      expect(words).toBe(2);
+    });
   });
 
   test('P27: who is told to stop before the call leaves is left out of it', async () => {

@@ -555,43 +555,67 @@ export function batched(
 /** Thrown before a delete call leaves, when some of those it is made for must not go on. Reaches nobody. */
 class Withdrawn extends Error {}
 
+/** A last word is worth so many real milliseconds: a hold that comes later stands in a file that only asking again reads. */
+const WORD_MS = 2_000;
+
+/** So often the last words are asked for until all of them are new enough together. */
+const MOST_ASKED = 5;
+
 /**
  * Asks all who share a call for their last word. Those who do not give it come to stand in `withdrawn` with the reason.
  *
- * @throws Withdrawn when there are any. Then the words of the others are taken back.
+ * @throws Withdrawn when there are any; StoreError when the words do not come together in time. Then all that were given
+ *   are taken back.
  */
 async function askLastWords(
   riders: readonly Ask<DeleteOrder, Receipt>[],
   withdrawn: Map<Ask<DeleteOrder, Receipt>, unknown>,
 ): Promise<void> {
-  const given = new Set<Ask<DeleteOrder, Receipt>>();
-  await Promise.all(
-    riders.map(async (one) => {
-      try {
-        await one.query.lastWord();
-        given.add(one);
-      } catch (error) {
-        withdrawn.set(one, error);
-      }
-    }),
-  );
+  const givenAtMs = new Map<Ask<DeleteOrder, Receipt>, number>();
+  const takeBack = (some: Iterable<Ask<DeleteOrder, Receipt>>): void => {
+    for (const one of some) {
+      givenAtMs.delete(one);
+      one.query.notSent?.();
+    }
+  };
+  let missing = riders;
+  for (let asked = 0; asked < MOST_ASKED && missing.length > 0 && withdrawn.size === 0; asked += 1) {
+    await Promise.all(
+      missing.map(async (one) => {
+        try {
+          await one.query.lastWord();
+          givenAtMs.set(one, performance.now());
+        } catch (error) {
+          withdrawn.set(one, error);
+        }
+      }),
+    );
+    const leastMs = performance.now() - WORD_MS;
+    missing = [...givenAtMs].filter(([, atMs]) => atMs < leastMs).map(([one]) => one);
+    takeBack(missing);
+  }
   // Asked again together: while the last of them was waited for, another may have been told to stop.
-  for (const one of given) {
+  for (const one of givenAtMs.keys()) {
     try {
       assertWanted(one);
     } catch (error) {
       withdrawn.set(one, error);
     }
   }
-  if (withdrawn.size === 0) return;
-  for (const one of given) one.query.notSent?.();
-  throw new Withdrawn();
+  if (withdrawn.size === 0 && missing.length === 0) return;
+  takeBack([...givenAtMs.keys()]);
+  throw withdrawn.size > 0 ? new Withdrawn() : tooSlow();
 }
 
 /** @throws what told the step to stop. */
 function assertWanted(one: Pick<Ask<unknown, unknown>, 'member' | 'settled'>): void {
   one.member();
   if (one.settled) throw new Withdrawn();
+}
+
+function tooSlow(): StoreError {
+  const advice = 'it took too long to hear whether all who share the call may still go on';
+  return new StoreError({ reason: 'unreachable', route: 'delete', status: null, requestId: null, advice });
 }
 
 /** Whether one more question fits into a call. Called once for each, in order; a fresh one for each call. */
