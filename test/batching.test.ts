@@ -737,6 +737,73 @@ describe('deletes that several people share', () => {
     expect(inner.deleted).toEqual([['a', 'b'], ['d']]);
   });
 
+  /** A store that takes one trace a call, each after a last word of its own. */
+  function oneByOne(inner: ScriptedStore): TraceStore {
+    const submitEach = async (whole: DeleteOrder): Promise<Receipt> => {
+      const receipts: Receipt[] = [];
+      for (const trace of whole.traces) receipts.push(await inner.store.submit({ ...whole, traces: [trace] }));
+      const [first] = receipts;
+      if (first === undefined) throw new Error('an order without traces');
+      return first;
+    };
+    return batched({ ...inner.store, submit: submitEach }, null, new KillSwitch(), QUICK);
+  }
+
+  /** Orders of one trace each; those in `held` are kept back at their last word from then on. */
+  function submitHeld(store: TraceStore, traceIds: readonly string[], held: ReadonlySet<string>) {
+    return crew(store, traceIds, (traceId, progress) => {
+      const lastWord = (): Promise<void> => (held.has(traceId) ? Promise.reject(new Error('held')) : Promise.resolve());
+      return store.submit(order([traceId], progress, { lastWord }));
+    });
+  }
+
+  test('P20 P27: one held after a part of the call had left: nothing goes twice, and the others have no receipt', async () => {
+    const inner = new ScriptedStore([]);
+    const store = oneByOne(inner);
+    const held = new Set<string>();
+    inner.before = ({ what }) => {
+      if (what === 'submit') held.add('b');
+    };
+    const results = await submitHeld(store, ['a', 'b', 'c'], held);
+    expect(reasons(results)).toEqual(['unreachable', 'held', 'unreachable']);
+    expect(inner.deleted).toEqual([['a']]);
+  });
+
+  test('P26 P27: one held after a part of the call had left stops only those whose call it was', async () => {
+    const inner = new ScriptedStore([]);
+    const store = oneByOne(inner);
+    const held = new Set<string>();
+    let halving = true;
+    inner.before = (called) => {
+      if (called.what !== 'submit') return;
+      if (halving) {
+        halving = false;
+        throw refusal('rejected', 400);
+      }
+      held.add('b');
+    };
+    const results = await submitHeld(store, ['a', 'b', 'c', 'd'], held);
+    expect(reasons(results)).toEqual(['unreachable', 'held', 'done', 'done']);
+    expect(inner.deleted).toEqual([['a'], ['c'], ['d']]);
+  });
+
+  test('P26: a hold in the midst of a call is nobody’s fault: those who come next still go together', async () => {
+    const inner = new ScriptedStore([]);
+    const held = new Set<string>();
+    let stopsHalfway = true;
+    const submitTwice = async (whole: DeleteOrder): Promise<Receipt> => {
+      if (!stopsHalfway) return inner.store.submit(whole);
+      await whole.lastWord();
+      held.add('b');
+      return inner.store.submit(whole);
+    };
+    const store = batched({ ...inner.store, submit: submitTwice }, null, new KillSwitch(), QUICK);
+    expect(reasons(await submitHeld(store, ['a', 'b', 'c'], held))).toEqual(['unreachable', 'held', 'unreachable']);
+    stopsHalfway = false;
+    expect(reasons(await submitHeld(store, ['a', 'c', 'd'], held))).toEqual(['done', 'done', 'done']);
+    expect(inner.deleted).toEqual([['a', 'c', 'd']]);
+  });
+
   test('P23 P27: a last word that no call followed is taken back, one that a call followed is not', async () => {
     const inner = new ScriptedStore([]);
     const store = batch(inner);

@@ -281,6 +281,23 @@ describe('what counts as sent', () => {
     expect(inner.deleted).toEqual([['t1']]);
   });
 
+  test('P2 P20: what may have gone before another was held in the midst of a call, and only what is left goes again', async () => {
+    let isWhole = true;
+    const halfway = async (order: DeleteOrder, inner: ScriptedStore): Promise<Receipt> => {
+      if (!isWhole) return inner.store.submit(order);
+      isWhole = false;
+      await order.lastWord();
+      inner.rows = inner.rows.filter(({ traceId }) => traceId !== 't1');
+      return inner.store.submit(order);
+    };
+    const { inner, steps, book, answer, sentMs } = await triedTogether(halfway, { calls: 2 });
+    expect(answer).toMatchObject({ kind: 'failure', type: 'StoreUnreachable' });
+    expect(sentMs).toEqual([expect.any(Number)]);
+    expect(inner.deleted).toEqual([]);
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'submitted', submitted: 0, absent: 1 });
+    expect(inner.deleted).toEqual([]);
+  });
+
   test('P2 P23: what a first call took, when rows that came made two of one and the switch trips before the second', async () => {
     const rows = ['t1', 't2'].map((traceId) => rowOf(traceId, 'u_42'));
     const inner = new ScriptedStore([...rows, ...OTHERS], { ...PROMPT, deletesBy: 'row', mostIdsPerDelete: 2 });

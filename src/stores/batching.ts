@@ -349,7 +349,7 @@ export function batched(
 
   /**
    * Deletes what several orders name by as few calls as the store takes. A refused call is halved until what the store
-   * refuses stands alone; who withdraws at the last word is left out, and the others go.
+   * refuses stands alone; who withdraws at the last word is left out, and the others go, unless a part has left already.
    *
    * @throws whatever leaves open what became of some of the traces (P20); the orders of which all is known are answered.
    */
@@ -369,8 +369,10 @@ export function batched(
         const wanted = traces.filter(({ traceId }) => riders.some((one) => named.get(one)?.has(traceId)));
         if (wanted.length === 0) return;
         const withdrawn = new Map<Ask<DeleteOrder, Receipt>, unknown>();
+        const part = { left: false };
         const lastWord = async (): Promise<void> => {
           await askLastWords(riders, withdrawn);
+          part.left = true;
           for (const one of riders) one.firm = true;
         };
         const release = (): void => {
@@ -391,9 +393,11 @@ export function batched(
           // What is sent from here on is another call, which they may still stop.
           release();
           if (error instanceof Withdrawn) {
-            // Nothing was sent: those who may not go on are left out, and the others ask once more.
-            for (const [one, why] of withdrawn) settleOrder(one, outcomes, why);
-            open = open.filter((one) => !withdrawn.has(one));
+            // As long as nothing was sent, the others ask once more. What a store takes in several calls may be there in
+            // part: sent anew, it would be deleted twice, and only a read can tell what is left.
+            const over = part.left ? riders : [...withdrawn.keys()];
+            for (const one of over) settleOrder(one, outcomes, withdrawn.get(one) ?? brokenOff());
+            open = open.filter((one) => !over.includes(one));
             continue;
           }
           if (!(error instanceof StoreError) || error.reason !== 'rejected' || killSwitch.tripped !== null) throw error;
@@ -615,6 +619,12 @@ function assertWanted(one: Pick<Ask<unknown, unknown>, 'member' | 'settled'>): v
 
 function tooSlow(): StoreError {
   const advice = 'it took too long to hear whether all who share the call may still go on';
+  return new StoreError({ reason: 'unreachable', route: 'delete', status: null, requestId: null, advice });
+}
+
+/** For those who share a call of which a part had left when another of them was stopped. */
+function brokenOff(): StoreError {
+  const advice = 'a part of the delete may have left before another person of it was stopped; everything is read again';
   return new StoreError({ reason: 'unreachable', route: 'delete', status: null, requestId: null, advice });
 }
 
