@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DAY_MS, MINUTE_MS } from '../src/erasure/rhythm.ts';
@@ -9,6 +9,7 @@ import { batched } from '../src/stores/batching.ts';
 import { guarded, KillSwitch } from '../src/stores/guard.ts';
 import type {
   Control,
+  Copy,
   DeleteOrder,
   FindQuery,
   LookupQuery,
@@ -817,6 +818,163 @@ describe('deletes that several people share', () => {
     expect(inner.deleted).toEqual([['a', 'b'], ['d']]);
   });
 
+  /** A store that takes one trace a call, each after a last word of its own. */
+  function oneByOne(inner: ScriptedStore): TraceStore {
+    const submitEach = async (whole: DeleteOrder): Promise<Receipt> => {
+      const receipts: Receipt[] = [];
+      for (const trace of whole.traces) receipts.push(await inner.store.submit({ ...whole, traces: [trace] }));
+      const [first] = receipts;
+      if (first === undefined) throw new Error('an order without traces');
+      return first;
+    };
+    return batched({ ...inner.store, submit: submitEach }, null, new KillSwitch(), QUICK);
+  }
+
+  /** Orders of one trace each; those in `held` are kept back at their last word from then on. */
+  function submitHeld(store: TraceStore, traceIds: readonly string[], held: ReadonlySet<string>) {
+    return crew(store, traceIds, (traceId, progress) => {
+      const lastWord = (): Promise<void> => (held.has(traceId) ? Promise.reject(new Error('held')) : Promise.resolve());
+      return store.submit(order([traceId], progress, { lastWord }));
+    });
+  }
+
+  test('P20 P27: one held after a part of the call had left: nothing goes twice, and the others have no receipt', async () => {
+    const inner = new ScriptedStore([]);
+    const store = oneByOne(inner);
+    const held = new Set<string>();
+    inner.before = ({ what }) => {
+      if (what === 'submit') held.add('b');
+    };
+    const results = await submitHeld(store, ['a', 'b', 'c'], held);
+    expect(reasons(results)).toEqual(['unreachable', 'held', 'unreachable']);
+    expect(inner.deleted).toEqual([['a']]);
+  });
+
+  test('P26 P27: one held after a part of the call had left stops only those whose call it was', async () => {
+    const inner = new ScriptedStore([]);
+    const store = oneByOne(inner);
+    const held = new Set<string>();
+    let halving = true;
+    inner.before = (called) => {
+      if (called.what !== 'submit') return;
+      if (halving) {
+        halving = false;
+        throw refusal('rejected', 400);
+      }
+      held.add('b');
+    };
+    const results = await submitHeld(store, ['a', 'b', 'c', 'd'], held);
+    expect(reasons(results)).toEqual(['unreachable', 'held', 'done', 'done']);
+    expect(inner.deleted).toEqual([['a'], ['c'], ['d']]);
+  });
+
+  test('P26: a hold in the midst of a call is nobody’s fault: those who come next still go together', async () => {
+    const inner = new ScriptedStore([]);
+    const held = new Set<string>();
+    let stopsHalfway = true;
+    const submitTwice = async (whole: DeleteOrder): Promise<Receipt> => {
+      if (!stopsHalfway) return inner.store.submit(whole);
+      await whole.lastWord();
+      held.add('b');
+      return inner.store.submit(whole);
+    };
+    const store = batched({ ...inner.store, submit: submitTwice }, null, new KillSwitch(), QUICK);
+    expect(reasons(await submitHeld(store, ['a', 'b', 'c'], held))).toEqual(['unreachable', 'held', 'unreachable']);
+    stopsHalfway = false;
+    expect(reasons(await submitHeld(store, ['a', 'c', 'd'], held))).toEqual(['done', 'done', 'done']);
+    expect(inner.deleted).toEqual([['a', 'c', 'd']]);
+  });
+
+  test('P23 P27: a last word that no call followed is taken back, one that a call followed is not', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    const words = new Map<string, number>();
+    const asked = new Map<string, number>();
+    const count = (traceId: string, more: number): void => {
+      words.set(traceId, (words.get(traceId) ?? 0) + more);
+    };
+    const results = await crew(store, ['a', 'b', 'c', 'd'], (traceId, progress) =>
+      store.submit(
+        order([traceId], progress, {
+          lastWord: async () => {
+            asked.set(traceId, (asked.get(traceId) ?? 0) + 1);
+            await Promise.resolve();
+            if (traceId === 'b' || (traceId === 'c' && asked.get('c') === 2)) throw new Error('held');
+            count(traceId, 1);
+          },
+          notSent: () => {
+            count(traceId, -1);
+          },
+        }),
+      ),
+    );
+    expect(reasons(results)).toEqual(['done', 'held', 'held', 'done']);
+    expect(inner.deleted).toEqual([['a', 'd']]);
+    expect(Object.fromEntries(words)).toEqual({ a: 1, c: 0, d: 1 });
+  });
+
+  describe('when the last words of some are long in coming', () => {
+    /** Advanced instead of waiting. */
+    let aheadMs = 0;
+    beforeEach(() => {
+      aheadMs = 0;
+      const now = performance.now.bind(performance);
+      jest.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
+    });
+    afterEach(() => {
+      jest.restoreAllMocks();
+    });
+
+    test('P27: those given long before are asked for again, so that a hold of meanwhile still counts', async () => {
+      const inner = new ScriptedStore([]);
+      const store = batch(inner);
+      let words = 0;
+      const results = await crew(store, ['a', 'b', 'c'], (traceId, progress) => {
+        let asked = 0;
+        const lastWord = async (): Promise<void> => {
+          asked += 1;
+          if (traceId === 'a' && asked > 1) throw new Error('held');
+          if (traceId === 'b' && asked === 1) {
+            await sleep(1);
+            aheadMs += 3_000;
+          }
+          if (traceId === 'c') words += 1;
+        };
+        const notSent = (): void => {
+          if (traceId === 'c') words -= 1;
+        };
+        return store.submit(order([traceId], progress, { lastWord, notSent }));
+      });
+      expect(reasons(results)).toEqual(['held', 'done', 'done']);
+      expect(inner.deleted).toEqual([['b', 'c']]);
+      expect(words).toBe(1);
+    });
+
+    test('P27: where they never come together in time, nothing is sent, and next time each goes by himself', async () => {
+      const inner = new ScriptedStore([]);
+      const store = batch(inner);
+      let words = 0;
+      const slowly = () =>
+        crew(store, ['a', 'b'], (traceId, progress) => {
+          const lastWord = async (): Promise<void> => {
+            if (traceId === 'b') await sleep(1);
+            aheadMs += 3_000;
+            words += 1;
+          };
+          const notSent = (): void => {
+            words -= 1;
+          };
+          return store.submit(order([traceId], progress, { lastWord, notSent }));
+        });
+      expect(reasons(await slowly())).toEqual(['unreachable', 'unreachable']);
+      expect(inner.deleted).toEqual([]);
+      expect(words).toBe(0);
+      expect(reasons(await slowly())).toEqual(['done', 'done']);
+      expect(inner.deleted).toEqual([['a'], ['b']]);
+      expect(words).toBe(2);
+    });
+  });
+
   test('P27: who is told to stop before the call leaves is left out of it', async () => {
     const inner = new ScriptedStore([]);
     const { submit: send } = inner.store;
@@ -849,13 +1007,16 @@ describe('deletes that several people share', () => {
     const inner = new ScriptedStore([rowOf('t', 'p')]);
     const store = batch(inner, { busyMs: 5 });
     const stop = new Stop();
+    const left = Promise.withResolvers<undefined>();
     const answered = Promise.withResolvers<undefined>();
     inner.before = async (called) => {
       if (called.what === 'submit') {
         stop.stopped = true;
+        left.resolve(undefined);
         await answered.promise;
       }
       if (called.what === 'lookup') {
+        await left.promise;
         called.query.progress();
         answered.resolve(undefined);
       }
@@ -868,6 +1029,51 @@ describe('deletes that several people share', () => {
     const others = crew(store, [0, 1], (_at, progress) => lookup(store, refs(['t']), progress));
     expect(reasons(await Promise.allSettled(both))).toEqual(['done', 'done']);
     expect(reasons(await others)).toEqual(['done', 'done']);
+  });
+
+  test('P27: who is told to stop while another half of a refused call is on its way leaves at once', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    const stop = new Stop();
+    const left: unknown[] = [];
+    inner.before = async (called) => {
+      if (called.what !== 'submit') return;
+      if (called.query.traces.length > 1) throw refusal('rejected', 400);
+      if (called.query.traces.some(({ traceId }) => traceId === 'b')) return;
+      stop.stopped = true;
+      called.query.progress();
+      await sleep(1);
+      expect(left).toEqual(['told to stop']);
+    };
+    const first = step(store, (progress) => store.submit(order(['a'], progress)));
+    const stopped = step(store, (progress) => store.submit(order(['b'], progress)), stop).catch((error: unknown) => {
+      left.push(reasonOf(error));
+    });
+    await expect(first).resolves.toMatchObject({ status: 202 });
+    await stopped;
+    expect(inner.deleted).toEqual([['a']]);
+  });
+
+  test('P2 P3: a receipt of several calls tells of all: from the first that left to the last that was taken', async () => {
+    const inner = new ScriptedStore([]);
+    const store = batch(inner);
+    inner.before = (called) => {
+      if (called.what === 'submit' && called.query.traces.length > 2) throw refusal('rejected', 400);
+    };
+    let calls = 0;
+    inner.receipt = () => {
+      calls += 1;
+      return { sentAtMs: calls * 1000, acknowledgedAtMs: calls * 1000 + 5, requestId: `r-${calls}`, counted: 2 };
+    };
+    const results = values(await submit(store, [['b'], ['a', 'c'], ['d']]));
+    expect(inner.deleted).toEqual([
+      ['b', 'a'],
+      ['c', 'd'],
+    ]);
+    expect(results[0]).toMatchObject({ sentAtMs: 1000, acknowledgedAtMs: 1005, requestId: 'r-1', counted: 2 });
+    expect(results[1]).toMatchObject({ sentAtMs: 1000, acknowledgedAtMs: 2005, requestId: 'r-2', counted: 4 });
+    expect(results[1]).toMatchObject({ people: 2 });
+    expect(results[2]).toMatchObject({ sentAtMs: 2000, acknowledgedAtMs: 2005, requestId: 'r-2', counted: 2 });
   });
 
   test('two orders that name the same trace are one id of one call, with all rows that either of them read', async () => {
@@ -934,6 +1140,71 @@ describe('deletes that several people share', () => {
   });
 });
 
+// ------------------------------------------------------------------------------------------------ copies together
+
+describe('copies that several people erase in the same moment', () => {
+  const copy = (id: string): Copy => ({ kind: 'feedback', id, traceId: `trace-${id}` });
+
+  /** Copies whose call `leaves` looks at before it is answered. */
+  function erasing(leaves: (id: string, progress: Progress) => void | Promise<void>) {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    const erased: string[] = [];
+    const eraseCopies: TraceStore['eraseCopies'] = async (copies, lastWord, progress) => {
+      for (const { id } of copies) {
+        progress();
+        await lastWord();
+        erased.push(id);
+        await leaves(id, progress);
+      }
+      return { reports: [], receipts: [{ kind: 'feedback', ids: erased, route: 'DELETE /x' } as never] };
+    };
+    const store = batched({ ...inner.store, eraseCopies }, null, new KillSwitch(), { ...QUICK, busyMs: 5 });
+    return { inner, store, erased };
+  }
+
+  test('P22: who is told to stop while the call is on its way still hears what became of it', async () => {
+    const stop = new Stop();
+    const left = Promise.withResolvers<undefined>();
+    const asked = Promise.withResolvers<undefined>();
+    const { inner, store, erased } = erasing(async (id) => {
+      if (id !== 'a') return;
+      stop.stopped = true;
+      left.resolve(undefined);
+      await asked.promise;
+    });
+    inner.before = async (called) => {
+      if (called.what !== 'lookup') return;
+      await left.promise;
+      called.query.progress();
+      asked.resolve(undefined);
+    };
+    const word = (): Promise<void> => Promise.resolve();
+    const both = [
+      step(store, (progress) => store.eraseCopies!([copy('a')], word, progress), stop),
+      step(store, (progress) => store.eraseCopies!([copy('b')], word, progress)),
+    ];
+    // Two others share a call meanwhile, whose progress asks everybody.
+    const others = crew(store, [0, 1], (_at, progress) => lookup(store, refs(['t']), progress));
+    expect(reasons(await Promise.allSettled(both))).toEqual(['done', 'done']);
+    expect(reasons(await others)).toEqual(['done', 'done']);
+    expect(erased.sort()).toEqual(['a', 'b']);
+  });
+
+  test('P27: who is told to stop while his last word is awaited erases nothing', async () => {
+    const stop = new Stop();
+    const { store, erased } = erasing(() => undefined);
+    const word = async (): Promise<void> => {
+      await Promise.resolve();
+      stop.stopped = true;
+    };
+    const stopped = step(store, (progress) => store.eraseCopies!([copy('a')], word, progress), stop);
+    const other = step(store, (progress) => store.eraseCopies!([copy('b')], () => Promise.resolve(), progress));
+    await expect(stopped).rejects.toThrow('told to stop');
+    await other;
+    expect(erased).toEqual(['b']);
+  });
+});
+
 // ------------------------------------------------------------------------------------------------ going together
 
 describe('steps that go together', () => {
@@ -976,6 +1247,22 @@ describe('steps that go together', () => {
     }, 50);
     expect(reasons(await results)).toEqual(['told to stop', 'told to stop', 'told to stop', 'done', 'done']);
     expect(went).toBe(1);
+  });
+
+  test('P26: a call given up because all were told to stop sends those who come next nowhere by themselves', async () => {
+    const inner = new ScriptedStore([rowOf('t', 'p')]);
+    const store = batch(inner);
+    const stops = [new Stop(), new Stop()];
+    inner.before = ({ what, query }) => {
+      if (what !== 'lookup') return;
+      for (const stop of stops) stop.stopped = true;
+      query.progress();
+    };
+    const stopped = stops.map((stop) => step(store, (progress) => lookup(store, refs(['t']), progress), stop));
+    expect(reasons(await Promise.allSettled(stopped))).toEqual(['told to stop', 'told to stop']);
+    inner.before = () => undefined;
+    values(await crew(store, [0, 1, 2], (_at, progress) => lookup(store, refs(['t']), progress)));
+    expect(inner.count('lookup')).toBe(2);
   });
 
   test('a call that nobody wants any more is given up', async () => {

@@ -1,11 +1,14 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import type { ApplicationFailure } from '@temporalio/activity';
 import type { LaneDeps } from '../src/activities/deps.ts';
 import { lastTakenMs } from '../src/activities/delete-batch.ts';
 import { imbalances } from '../src/erasure/ledger.ts';
 import type { BlobRef } from '../src/erasure/steps.ts';
+import { batched } from '../src/stores/batching.ts';
 import { guarded, KillSwitch } from '../src/stores/guard.ts';
 import { partlyDone } from '../src/stores/port.ts';
 import type { DeleteOrder, Receipt, Row, StoreError, TraceStore } from '../src/stores/port.ts';
+import { deleteOrder } from './support/delete-order.ts';
 import { laneSteps, PROMPT, type LaneSteps } from './support/scripted-lane.ts';
 import { OTHER_PROJECT, PROJECT, refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 
@@ -184,6 +187,135 @@ describe('what counts as sent', () => {
       expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble' });
       expect(await sentMs()).toEqual([expect.any(Number)]);
     }
+  });
+
+  /** The same, in one call with somebody who is held when ours had given the last word, by then for so many calls. */
+  async function triedTogether(
+    submit: (order: DeleteOrder, inner: ScriptedStore) => Promise<Receipt>,
+    { calls = 1, meanwhile }: { calls?: number; meanwhile?: (steps: LaneSteps) => Promise<void> } = {},
+  ) {
+    const inner = new ScriptedStore([rowOf('t1', 'u_42'), ...OTHERS], PROMPT);
+    const killSwitch = new KillSwitch();
+    const shared = batched({ ...inner.store, submit: (order) => submit(order, inner) }, null, killSwitch, {
+      boardingMs: 5,
+      busyMs: 1,
+      lookMs: 5,
+    });
+    const boards = Promise.withResolvers<undefined>();
+    const submits = Promise.withResolvers<undefined>();
+    const given = Promise.withResolvers<undefined>();
+    let words = 0;
+    let theirWords = 0;
+    let isPlanned = false;
+    const store: TraceStore = {
+      ...shared,
+      board: (progress, request) => {
+        if (isPlanned) boards.resolve(undefined);
+        return shared.board?.(progress, request) ?? Promise.reject(new Error('nothing is shared'));
+      },
+      submit: (order) => {
+        submits.resolve(undefined);
+        const lastWord = async (): Promise<void> => {
+          await order.lastWord();
+          words += 1;
+          if (words === calls) given.resolve(undefined);
+        };
+        return shared.submit({ ...order, lastWord });
+      },
+    };
+    const steps = await stepsOver(guarded(store, killSwitch));
+    const { book } = await steps.plan();
+    isPlanned = true;
+    const other = async (): Promise<unknown> => {
+      const progress = (): void => undefined;
+      const lastWord = async (): Promise<void> => {
+        theirWords += 1;
+        if (theirWords < calls) return;
+        await given.promise;
+        await meanwhile?.(steps);
+        throw new Error('held');
+      };
+      await boards.promise;
+      const leave = await shared.board?.(progress);
+      try {
+        await submits.promise;
+        const theirs = deleteOrder(PROJECT.id, ['theirs-u_7']);
+        return await shared
+          .submit({ ...theirs, lastWord, progress })
+          .catch((error: unknown) => (error as Error).message);
+      } finally {
+        leave?.();
+      }
+    };
+    const [answer, theirs] = await Promise.all([
+      steps.delete({ book }).catch((error: unknown) => ({
+        kind: 'failure',
+        type: (error as ApplicationFailure).type,
+      })),
+      other(),
+    ]);
+    expect(theirs).toBe('held');
+    const sentMs = (await steps.bookNow(book)).entries.map((entry) => entry.sentMs);
+    return { inner, steps, book, answer, sentMs };
+  }
+
+  test('P23 P27: nothing of a call that the hold of another kept back, when one is held oneself meanwhile', async () => {
+    const { inner, answer, sentMs } = await triedTogether(goes, {
+      meanwhile: (steps) => steps.hold('user_id', 'u_42'),
+    });
+    expect(answer).toMatchObject({ kind: 'trouble', reason: 'legal-hold' });
+    expect(sentMs).toEqual([null]);
+    expect(inner.deleted).toEqual([]);
+  });
+
+  test('P23: nothing of a single call that the store refused, after the hold of another had kept it back', async () => {
+    const { inner, answer, sentMs } = await triedTogether((order) => leaves(order, refusal('rejected', 422)));
+    expect(answer).toMatchObject({ kind: 'trouble', reason: 'rejected' });
+    expect(sentMs).toEqual([null]);
+    expect(inner.deleted).toEqual([]);
+  });
+
+  test('P2 P23: what went without the one who was held, whose own traces stay', async () => {
+    const lost = await triedTogether((order) => leaves(order, refusal('unreachable', null)));
+    expect(lost.answer).toMatchObject({ kind: 'failure', type: 'StoreUnreachable' });
+    expect(lost.sentMs).toEqual([expect.any(Number)]);
+    const { inner, answer, sentMs } = await triedTogether(goes);
+    expect(answer).toMatchObject({ kind: 'submitted', submitted: 1 });
+    expect(sentMs).toEqual([expect.any(Number)]);
+    expect(inner.deleted).toEqual([['t1']]);
+  });
+
+  test('P2 P20: what may have gone before another was held in the midst of a call, and only what is left goes again', async () => {
+    let isWhole = true;
+    const halfway = async (order: DeleteOrder, inner: ScriptedStore): Promise<Receipt> => {
+      if (!isWhole) return inner.store.submit(order);
+      isWhole = false;
+      await order.lastWord();
+      inner.rows = inner.rows.filter(({ traceId }) => traceId !== 't1');
+      return inner.store.submit(order);
+    };
+    const { inner, steps, book, answer, sentMs } = await triedTogether(halfway, { calls: 2 });
+    expect(answer).toMatchObject({ kind: 'failure', type: 'StoreUnreachable' });
+    expect(sentMs).toEqual([expect.any(Number)]);
+    expect(inner.deleted).toEqual([]);
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'submitted', submitted: 0, absent: 1 });
+    expect(inner.deleted).toEqual([]);
+  });
+
+  test('P2 P23: what a first call took, when rows that came made two of one and the switch trips before the second', async () => {
+    const rows = ['t1', 't2'].map((traceId) => rowOf(traceId, 'u_42'));
+    const inner = new ScriptedStore([...rows, ...OTHERS], { ...PROMPT, deletesBy: 'row', mostIdsPerDelete: 2 });
+    const killSwitch = new KillSwitch();
+    inner.before = ({ what }) => {
+      if (what === 'submit') killSwitch.trip('more matched than was sent');
+    };
+    const steps = await stepsOver(guarded(inner.store, killSwitch));
+    const { book, batches } = await steps.plan();
+    expect(batches).toHaveLength(1);
+    inner.rows = [...inner.rows, ...rows.map((row) => ({ ...row, runId: `${row.traceId}-more` }))];
+    expect(await steps.delete({ book })).toMatchObject({ kind: 'trouble', reason: 'switched-off' });
+    expect(inner.deleted).toEqual([['t1']]);
+    expect((await steps.bookNow(book)).entries[0]?.sentMs).toEqual(expect.any(Number));
   });
 
   test('P23: what an earlier try has sent stays sent when the next one is stopped', async () => {

@@ -82,18 +82,30 @@ async function submit(deps: LaneDeps, input: DeleteInput, run: StepRun): Promise
     // Written before the call: if we are killed between the call and its answer, the ids still count as sent.
     await deps.vault.put(input.requestId, name, deltaSchema.parse({ ...delta, sentMs: virtualNow(deps.clock) }));
     const { progress } = run;
+    // Last words that a call may have followed.
     let words = 0;
-    const leaving = async (): Promise<void> => {
-      await lastWord();
-      words += 1;
+    let taken = 0;
+    const order = {
+      projectId,
+      lastWord: async (): Promise<void> => {
+        await lastWord();
+        words += 1;
+      },
+      notSent: (): void => {
+        words -= 1;
+      },
+      progress,
     };
     try {
-      receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, (some) =>
-        deps.store.submit({ projectId, traces: some, lastWord: leaving, progress }),
-      );
+      receipt = await inCalls(traces, deps.store.traits.mostIdsPerDelete, async (some) => {
+        const answered = await deps.store.submit({ ...order, traces: some });
+        taken += 1;
+        return answered;
+      });
     } catch (error) {
       // What never left, or was refused, is due at once when the obstacle has gone, and has no window before it.
-      if (words === 0 || (words === 1 && isRefusal(error))) await deps.vault.put(input.requestId, name, before);
+      if (taken === 0 && (words === 0 || (words === 1 && isRefusal(error))))
+        await deps.vault.put(input.requestId, name, before);
       throw error;
     }
   }

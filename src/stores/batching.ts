@@ -2,7 +2,7 @@ import type { Clock } from '../erasure/clock.ts';
 import { virtualNow } from '../erasure/clock.ts';
 import { MINUTE_MS } from '../erasure/rhythm.ts';
 import type { Ask, Carry, ConvoyOptions } from './convoy.ts';
-import { Convoys, newAsk } from './convoy.ts';
+import { Abandoned, Convoys, newAsk } from './convoy.ts';
 import type { KillSwitch } from './guard.ts';
 import type {
   Control,
@@ -359,7 +359,7 @@ export function batched(
 
   /**
    * Deletes what several orders name by as few calls as the store takes. A refused call is halved until what the store
-   * refuses stands alone; who withdraws at the last word is left out, and the others go.
+   * refuses stands alone; who withdraws at the last word is left out, and the others go, unless a part has left already.
    *
    * @throws whatever leaves open what became of some of the traces (P20); the orders of which all is known are answered.
    */
@@ -375,47 +375,39 @@ export function batched(
 
     const send = async (traces: readonly TraceRef[]): Promise<void> => {
       for (;;) {
-        const riders = open.filter((one) => traces.some(({ traceId }) => named.get(one)?.has(traceId)));
+        const riders = open.filter((one) => !one.settled && traces.some(({ traceId }) => named.get(one)?.has(traceId)));
         const wanted = traces.filter(({ traceId }) => riders.some((one) => named.get(one)?.has(traceId)));
         if (wanted.length === 0) return;
         const withdrawn = new Map<Ask<DeleteOrder, Receipt>, unknown>();
+        const part = { left: false };
         const lastWord = async (): Promise<void> => {
-          await Promise.all(
-            riders.map(async (one) => {
-              try {
-                await one.query.lastWord();
-              } catch (error) {
-                withdrawn.set(one, error);
-              }
-            }),
-          );
-          // Asked again together: while the last of them was waited for, another may have been told to stop.
-          for (const one of riders) {
-            if (withdrawn.has(one)) continue;
-            try {
-              one.member();
-              if (one.settled) throw new Withdrawn();
-            } catch (error) {
-              withdrawn.set(one, error);
-            }
-          }
-          if (withdrawn.size > 0) throw new Withdrawn();
+          await askLastWords(riders, withdrawn);
+          part.left = true;
           for (const one of riders) one.firm = true;
+        };
+        const release = (): void => {
+          for (const one of riders) one.firm = false;
         };
         try {
           const receipt = await inner.submit({ projectId, traces: wanted, lastWord, progress });
           const refused = new Set(receipt.refused ?? []);
+          const taken: Taken = { receipt, people: riders.length };
           for (const { traceId } of wanted) {
-            outcomes.set(traceId, refused.has(traceId) ? refusedAlone(receipt) : { receipt, people: riders.length });
+            outcomes.set(traceId, refused.has(traceId) ? refusedAlone(receipt) : taken);
           }
           refusals.left = refusals.most;
           for (const one of riders) if (isTold(one)) settleOrder(one, outcomes, null);
+          release();
           return;
         } catch (error) {
+          // What is sent from here on is another call, which they may still stop.
+          release();
           if (error instanceof Withdrawn) {
-            // Nothing was sent: those who may not go on are left out, and the others ask once more.
-            for (const [one, why] of withdrawn) settleOrder(one, outcomes, why);
-            open = open.filter((one) => !withdrawn.has(one));
+            // As long as nothing was sent, the others ask once more. What a store takes in several calls may be there in
+            // part: sent anew, it would be deleted twice, and only a read can tell what is left.
+            const over = part.left ? riders : [...withdrawn.keys()];
+            for (const one of over) settleOrder(one, outcomes, withdrawn.get(one) ?? brokenOff());
+            open = open.filter((one) => !over.includes(one));
             continue;
           }
           if (!(error instanceof StoreError) || error.reason !== 'rejected' || killSwitch.tripped !== null) throw error;
@@ -430,8 +422,6 @@ export function batched(
           await send(wanted.slice(0, half));
           await send(wanted.slice(half));
           return;
-        } finally {
-          for (const one of riders) one.firm = false;
         }
       }
     };
@@ -559,9 +549,14 @@ export function batched(
               (alone) => eraseCopies(alone.copies, alone.lastWord, progress),
               (asks) =>
                 Promise.all(
-                  asks.map((one) =>
-                    eraseCopies(one.query.copies, one.query.lastWord, one.member).then(one.answer, one.fail),
-                  ),
+                  asks.map((one) => {
+                    const lastWord = async (): Promise<void> => {
+                      await one.query.lastWord();
+                      assertWanted(one);
+                      one.firm = true;
+                    };
+                    return eraseCopies(one.query.copies, lastWord, one.member).then(one.answer, one.fail);
+                  }),
                 ).then(() => undefined),
             ),
         }),
@@ -580,6 +575,75 @@ export function batched(
 
 /** Thrown before a delete call leaves, when some of those it is made for must not go on. Reaches nobody. */
 class Withdrawn extends Error {}
+
+/** A last word is worth so many real milliseconds: a hold that comes later stands in a file that only asking again reads. */
+const WORD_MS = 2_000;
+
+/** So often the last words are asked for until all of them are new enough together. */
+const MOST_ASKED = 5;
+
+/**
+ * Asks all who share a call for their last word. Those who do not give it come to stand in `withdrawn` with the reason.
+ *
+ * @throws Withdrawn when there are any; StoreError when the words do not come together in time. Then all that were given
+ *   are taken back.
+ */
+async function askLastWords(
+  riders: readonly Ask<DeleteOrder, Receipt>[],
+  withdrawn: Map<Ask<DeleteOrder, Receipt>, unknown>,
+): Promise<void> {
+  const givenAtMs = new Map<Ask<DeleteOrder, Receipt>, number>();
+  const takeBack = (some: Iterable<Ask<DeleteOrder, Receipt>>): void => {
+    for (const one of some) {
+      givenAtMs.delete(one);
+      one.query.notSent?.();
+    }
+  };
+  let missing = riders;
+  for (let asked = 0; asked < MOST_ASKED && missing.length > 0 && withdrawn.size === 0; asked += 1) {
+    await Promise.all(
+      missing.map(async (one) => {
+        try {
+          await one.query.lastWord();
+          givenAtMs.set(one, performance.now());
+        } catch (error) {
+          withdrawn.set(one, error);
+        }
+      }),
+    );
+    const leastMs = performance.now() - WORD_MS;
+    missing = [...givenAtMs].filter(([, atMs]) => atMs < leastMs).map(([one]) => one);
+    takeBack(missing);
+  }
+  // Asked again together: while the last of them was waited for, another may have been told to stop.
+  for (const one of givenAtMs.keys()) {
+    try {
+      assertWanted(one);
+    } catch (error) {
+      withdrawn.set(one, error);
+    }
+  }
+  if (withdrawn.size === 0 && missing.length === 0) return;
+  takeBack([...givenAtMs.keys()]);
+  throw withdrawn.size > 0 ? new Withdrawn() : tooSlow();
+}
+
+/** @throws what told the step to stop. */
+function assertWanted(one: Pick<Ask<unknown, unknown>, 'member' | 'settled'>): void {
+  one.member();
+  if (one.settled) throw new Withdrawn();
+}
+
+function tooSlow(): StoreError {
+  const advice = 'it took too long to hear whether all who share the call may still go on';
+  return new StoreError({ reason: 'unreachable', route: 'delete', status: null, requestId: null, advice });
+}
+
+/** For those who share a call of which a part had left when another of them was stopped. */
+function brokenOff(): StoreError {
+  const advice = 'a part of the delete may have left before another person of it was stopped; everything is read again';
+  return new StoreError({ reason: 'unreachable', route: 'delete', status: null, requestId: null, advice });
+}
 
 /** Whether one more question fits into a call. Called once for each, in order; a fresh one for each call. */
 interface Load<Query> {
@@ -620,8 +684,9 @@ function isRefused(error: unknown): boolean {
   return error.reason === 'rejected' || error.reason === 'denied' || (error.reason === 'gone' && !error.retired);
 }
 
-/** Whether a call may have failed because of one of those who share it. */
+/** Whether a call may have failed because of one of those who share it; that all of them were stopped is not. */
 function mayBeOnesFault(error: unknown): boolean {
+  if (error instanceof Abandoned) return false;
   if (!(error instanceof StoreError) || error.partlyDone) return true;
   return error.reason === 'contract-broken' || error.reason === 'unreachable';
 }
@@ -761,17 +826,28 @@ function deleteLoad({ deletesBy, mostIdsPerDelete }: TraceStore['traits']): Load
   );
 }
 
+/** A delete call that the store took, one object for all of its traces. */
+interface Taken {
+  readonly receipt: Receipt;
+  readonly people: number;
+}
+
 /** What became of one trace of a delete call. */
-type Outcome = { readonly receipt: Receipt; readonly people: number } | StoreError;
+type Outcome = Taken | StoreError;
 
 /** The store took the call and refused some of its traces by themselves. */
 function refusedAlone({ route, status, requestId }: Receipt): StoreError {
   return new StoreError({ reason: 'rejected', route, status, requestId });
 }
 
-/** @param why given to whom not everything is known, or who got nothing through. */
+/**
+ * Of several calls the receipt is that of the latest, for the store's window counts from there (P3), with the moment at
+ * which the first of them left and what all of them counted.
+ *
+ * @param why given to whom not everything is known, or who got nothing through.
+ */
 function settleOrder(one: Ask<DeleteOrder, Receipt>, outcomes: ReadonlyMap<string, Outcome>, why: unknown): void {
-  let latest: Exclude<Outcome, StoreError> | null = null;
+  const calls = new Set<Taken>();
   let error: StoreError | null = null;
   const refused: string[] = [];
   for (const { traceId } of one.query.traces) {
@@ -783,17 +859,25 @@ function settleOrder(one: Ask<DeleteOrder, Receipt>, outcomes: ReadonlyMap<strin
     if (outcome instanceof StoreError) {
       error ??= outcome;
       refused.push(traceId);
-    } else if (latest === null || outcome.receipt.acknowledgedAtMs > latest.receipt.acknowledgedAtMs) latest = outcome;
+    } else calls.add(outcome);
   }
-  if (latest === null) {
+  const receipts = [...calls]
+    .map(({ receipt }) => receipt)
+    .sort((first, second) => first.acknowledgedAtMs - second.acknowledgedAtMs);
+  const latest = receipts.at(-1);
+  if (latest === undefined) {
     one.fail(error ?? why);
     return;
   }
-  const { refused: _others, ...receipt } = latest.receipt;
+  const { refused: _others, ...receipt } = latest;
+  const counts = receipts.flatMap(({ counted = null }) => (counted === null ? [] : [counted]));
+  const people = Math.max(...[...calls].map((call) => call.people));
   one.answer({
     ...receipt,
+    sentAtMs: Math.min(...receipts.map(({ sentAtMs }) => sentAtMs)),
+    ...(counts.length === 0 ? {} : { counted: counts.reduce((sum, counted) => sum + counted) }),
     ...(refused.length === 0 ? {} : { refused }),
-    ...(latest.people === 1 ? {} : { people: latest.people }),
+    ...(people === 1 ? {} : { people }),
   });
 }
 

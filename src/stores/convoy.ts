@@ -315,7 +315,7 @@ function dropStopped(asks: readonly Ask<never, never>[]): void {
 }
 
 /** Thrown into a call made for several steps when none of them wants its answer any more. Reaches nobody. */
-class Abandoned extends Error {}
+export class Abandoned extends Error {}
 
 /**
  * How long it is remembered whose steps came, virtual milliseconds: whoever was here for one weekend comes back together

@@ -307,6 +307,12 @@ export interface DeleteOrder {
    * byte. When it throws, nothing is sent and its error is passed on (P27).
    */
   readonly lastWord: () => Promise<void>;
+  /**
+   * Takes the latest last word back: no call followed it, because another who shares the call did not give his, or because
+   * it had become too old and is asked for again. A word that nobody takes back may have been followed by a call, so that
+   * forgetting to say so never makes anything that was sent look unsent.
+   */
+  readonly notSent?: () => void;
   readonly progress: Progress;
 }
 
