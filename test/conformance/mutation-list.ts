@@ -2,7 +2,7 @@ import type { Mutation } from '../support/scratch-copy.ts';
 
 /** A habit of ours that is broken, and where the conformance kit should notice. */
 export interface BrokenHabit extends Mutation {
-  readonly store: 'langsmith' | 'memory';
+  readonly store: 'langsmith' | 'braintrust' | 'respan' | 'memory';
   readonly level: 'at the port' | 'in whole erasures';
 }
 
@@ -158,5 +158,29 @@ export const MUTATIONS: readonly BrokenHabit[] = [
     to: 'if (skew !== null && skew < 0) {',
     store: 'memory',
     level: 'in whole erasures',
+  },
+  {
+    name: 'what is refused after a part was taken counts as refused as a whole',
+    file: 'src/stores/respan/submit.ts',
+    from: 'throw sender.acknowledged ? partlyDone(error) : error;',
+    to: 'throw error;',
+    store: 'respan',
+    level: 'at the port',
+  },
+  {
+    name: 'a list ends with its first page',
+    file: 'src/stores/respan/lists.ts',
+    from: 'next: next === null || results.length === 0 ? null : String(number + 1)',
+    to: 'next: null',
+    store: 'respan',
+    level: 'at the port',
+  },
+  {
+    name: 'what looks like a number is searched as a text only',
+    file: 'src/stores/braintrust/query.ts',
+    from: 'return numeric || CANONICAL_INTEGER.test(text) ? [text, rawJSON(text)] : [text];',
+    to: 'return [text];',
+    store: 'braintrust',
+    level: 'at the port',
   },
 ];

@@ -607,6 +607,30 @@ export const PORT_CASES: readonly PortCase[] = [
     },
   },
   {
+    name: 'P2 P3: a refusal after a delete of the same order was taken does not say that nothing was deleted',
+    run: async (scene) => {
+      const all = await scene.person('u_gone', 3);
+      const traces = all.filter(({ projectId }) => projectId === all[0]?.projectId);
+      const order = await scene.order(traces);
+      scene.mayGo(traces);
+      const { wire } = scene;
+      const before = wire.acknowledged;
+      wire.beforeCall = async () => {
+        if (wire.acknowledged > before) wire.set(FAULTS.status(403));
+      };
+      const error = await scene.store.submit(order).then(
+        () => null,
+        (reason: unknown) => reason,
+      );
+      wire.beforeCall = null;
+      wire.set(null);
+      expect(wire.acknowledged).toBeGreaterThan(before);
+      if (error === null) return 'ok, an order is one call';
+      expect(error).toMatchObject({ reason: 'denied', partlyDone: true });
+      return undefined;
+    },
+  },
+  {
     name: 'P2: a delete answered by a web page, throttled, denied or by no route is not acknowledged',
     run: async (scene) => {
       const { deletesAnswer } = scene.harness;
