@@ -317,6 +317,25 @@ describe('reads', () => {
     expect(await failure(find(index, ['narrow'], connect(sim, clock)))).toMatchObject({ reason: 'contract-broken' });
   });
 
+  test('P3: a key that only the summary drops is found out, although no row shows it', async () => {
+    sim.seedPeople({ people: ['narrow'], tracesPerPerson: 1, key: 'metadata.user_id' });
+    sim.habits.set({ dropFilterKeys: [{ name: 'metadata__user_id', on: ['/api/request-logs/summary/'] }] });
+    const found = find(1, ['narrow'], connect(sim, clock), controls, ['metadata__user_id']);
+    expect((await failure(found)).reason).toBe('contract-broken');
+  });
+
+  test.each([0, 1])('P3: a dropped key is found out where nobody else is (finder %i)', async (index) => {
+    sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] });
+    const found = connect(sim, clock).finders[index]!.find({
+      projects: projects.filter(({ id }) => id === 'test'),
+      terms: terms(['other-4', 'other-5'], ['customer_identifier']),
+      window,
+      controls: [],
+      progress: idle,
+    });
+    expect((await failure(found)).reason).toBe('contract-broken');
+  });
+
   test('P3: dropped after the canary, it is seen by the rows that nobody asked for', async () => {
     const people = sim.seedPeople({ people: ['narrow'], tracesPerPerson: 1 });
     sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier', after: 1 }] });
