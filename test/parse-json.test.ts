@@ -29,7 +29,11 @@ const number = fc
   })
   .map(({ sign, whole, fraction, exponent }) => `${sign}${whole}${fraction}${exponent}`);
 
-const text = fc.oneof(fc.string({ unit: 'binary' }), number, fc.constantFrom(', 1.0', ':-0', '[1e3]', '"1.0'));
+const text = fc.oneof(
+  fc.string({ unit: 'binary' }),
+  number,
+  fc.constantFrom(', 1.0', ':-0', '[1e3]', '"1.0', '":1.0', '08:00:00.120Z'),
+);
 const space = fc.constantFrom('', ' ', '\n', '\t', '\r\n');
 
 const { json } = fc.letrec<{ json: string }>((tie) => ({

@@ -11,12 +11,15 @@ export class NumberText {
   }
 }
 
-/** A number that JavaScript may spell otherwise: with a fraction, an exponent, 16 digits or more, or minus zero. */
-const ODD_NUMBER = /(?<=^|[[,:\s])(?:-0(?=[\],}\s]|$)|-?\d{16,}[\d.eE+-]*|-?\d+[.eE][\d.eE+-]*)/g;
+/**
+ * A number that JavaScript may spell otherwise: with a fraction, an exponent, 16 digits or more, or minus zero. A colon
+ * counts after a key only: nearly every row has times in strings, whose seconds are no numbers.
+ */
+const ODD_NUMBER = /(?:^|[[,\s]|"\s*:)(-0(?=[\],}\s]|$)|-?\d{16,}[\d.eE+-]*|-?\d+[.eE][\d.eE+-]*)/g;
 
 /** Whether a number in the text may lose its spelling. In doubt yes: the text of a string may look like a number. */
 function mayLoseSpelling(text: string): boolean {
-  for (const [source] of text.matchAll(ODD_NUMBER)) if (String(Number(source)) !== source) return true;
+  for (const [, source = ''] of text.matchAll(ODD_NUMBER)) if (String(Number(source)) !== source) return true;
   return false;
 }
 
