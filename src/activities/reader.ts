@@ -175,14 +175,15 @@ export class Reader {
   private async barredNow(): Promise<(value: PersonValue) => boolean> {
     const open = await this.deps.records.openSubjectDigests(this.requestId);
     // A page holds the same few people again and again, and many people who share it each ask about all of them.
-    const known = new Map<string, boolean>();
+    const known = new Map<string, Map<string, boolean>>();
     return ({ kind, text }) => {
-      const value = `${kind} ${text}`;
-      const before = known.get(value);
+      const ofKind = known.get(kind) ?? new Map<string, boolean>();
+      known.set(kind, ofKind);
+      const before = ofKind.get(text);
       if (before !== undefined) return before;
       const barred =
         (this.variants.get(kind)?.has(text) ?? false) || open.has(recentDigest(this.deps.keys, kind, text));
-      known.set(value, barred);
+      ofKind.set(text, barred);
       return barred;
     };
   }
