@@ -13,8 +13,11 @@ import { StepTrouble } from './trouble.ts';
 
 export { StepTrouble } from './trouble.ts';
 
-/** Well below the heartbeat timeout, so that a step with slow calls is not taken for dead. */
-const HEARTBEAT_MS = 4_000;
+/**
+ * Well below the heartbeat timeout, so that a step with slow calls is not taken for dead; and longer than most steps,
+ * since the server writes down each.
+ */
+const HEARTBEAT_MS = 6_000;
 
 /** Tries of a step after a store could not be reached; afterwards the lane probes, visibly, with longer pauses. */
 const TRANSPORT_TRIES = 3;
