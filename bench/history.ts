@@ -39,7 +39,7 @@ export interface WorkflowFigures {
   readonly runs: readonly RunFigures[];
   /** In the order in which they ended. */
   readonly activities: readonly ActivityFigures[];
-  /** What the timers were set to, real milliseconds. */
+  /** What the timers that fired were set to, real milliseconds; nobody waited for one that was cancelled. */
   readonly timersMs: readonly number[];
 }
 
@@ -70,8 +70,9 @@ export async function historyOf(client: Client, workflowId: string): Promise<Wor
       bytesByEvent: bytesByEvent(events),
     });
     activities.push(...activitiesAmong(events));
-    for (const { timerStartedEventAttributes: timer } of events) {
-      if (timer != null) timersMs.push(optionalTsToMs(timer.startToFireTimeout) ?? 0);
+    const fired = new Set(events.flatMap(({ timerFiredEventAttributes: timer }) => String(timer?.startedEventId)));
+    for (const { eventId, timerStartedEventAttributes: timer } of events) {
+      if (timer != null && fired.has(String(eventId))) timersMs.push(optionalTsToMs(timer.startToFireTimeout) ?? 0);
     }
     runId = next ?? null;
   }

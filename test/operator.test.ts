@@ -151,7 +151,7 @@ describe('operator verbs', () => {
   });
 
   test.concurrent('the same message sent as update and as signal acts once', async () => {
-    const [at, requestId, workflowId] = await waiting('once');
+    const [at, requestId, workflowId] = await waiting('once', 2_000);
     const handle = at.client.temporal.workflow.getHandle(workflowId);
     const message = { ...BY, verbId: 'one-and-the-same' };
     await handle.executeUpdate('retry', { args: [message] });

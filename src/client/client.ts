@@ -26,7 +26,15 @@ import { parseOperatorMessage, type OperatorMessage, type OperatorVerb, type Rec
 import { DirectoryRecords } from '../evidence/directory-records.ts';
 import type { RecordStore, RecordView } from '../evidence/record.ts';
 import { createDataConverter } from '../temporal/codec.ts';
-import { LetheConnections, LetheDueAt, LetheRequestId, LetheStatus } from '../temporal/search-attributes.ts';
+import {
+  LetheBlocked,
+  LetheConnections,
+  LetheDueAt,
+  LetheRemaining,
+  LetheRequestId,
+  LetheRound,
+  LetheStatus,
+} from '../temporal/search-attributes.ts';
 import { TemporalUnavailableError } from '../temporal/unavailable.ts';
 import { DirectoryVault } from '../vault/directory-vault.ts';
 import { deriveKeys, type Keys } from '../vault/keys.ts';
@@ -514,6 +522,9 @@ export class LetheClient {
       typedSearchAttributes: [
         { key: LetheStatus, value: 'planning' },
         { key: LetheConnections, value: [...input.connections] },
+        { key: LetheBlocked, value: [] },
+        { key: LetheRound, value: 0 },
+        { key: LetheRemaining, value: 0 },
         { key: LetheDueAt, value: new Date(input.dueAtMs) },
         { key: LetheRequestId, value: input.requestId },
       ],

@@ -4,7 +4,7 @@ import { dueAfter } from '../config/due.ts';
 import type { Problem } from '../config/errors.ts';
 import { problemsOf } from '../config/zod-problems.ts';
 import { virtualNow } from '../erasure/clock.ts';
-import type { ScopeMemo } from '../erasure/memo.ts';
+import { STATUS_WITHIN_MS, type ScopeMemo } from '../erasure/memo.ts';
 import { eraseRequestSchema, type CheckedRequest, type EraseInput, type EraseRequest } from '../erasure/request.ts';
 import { deadlinesOf, type Deadlines } from '../erasure/law.ts';
 import { DAY_MS } from '../erasure/rhythm.ts';
@@ -105,6 +105,7 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
         ? {}
         : { aftercareDays: config.policy.aftercareDays }),
       ...(config.notify === null ? {} : { notify: config.notify.events }),
+      statusWithinMs: STATUS_WITHIN_MS,
     },
     scope: {
       requestId,

@@ -4,6 +4,12 @@ import type { RequestStatus } from './status.ts';
 /** Memo in which the workflow keeps its status, so that it can be read while no worker is up. No personal data. */
 export const STATUS_MEMO = 'lethe';
 
+/**
+ * How long memo and search attributes may be behind while steps follow each other, real milliseconds. A write costs the
+ * server more than a step, and most steps take seconds; the current details in the UI are always up to date.
+ */
+export const STATUS_WITHIN_MS = 30_000;
+
 export interface StatusMemo {
   readonly status: RequestStatus;
   /** To compute `overdue` at the time of reading. */

@@ -196,4 +196,10 @@ export interface EraseInput {
   readonly aftercareDays?: readonly number[];
   /** What webhooks are sent for; absent: nothing. */
   readonly notify?: readonly EventKind[];
+  /**
+   * How long memo and search attributes may be behind while steps follow each other, real milliseconds. Whoever starts
+   * the workflow with it has written both as they are at the start. Absent: an earlier release started it, and every
+   * change is written at once.
+   */
+  readonly statusWithinMs?: number;
 }

@@ -10,11 +10,13 @@ import {
   proxyActivities,
   setCurrentDetails,
   setHandler,
+  sleep,
   startChild,
   upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
+import type { SearchAttributeUpdatePair } from '@temporalio/common';
 import { WATCH_WORKFLOW, watchIdOf, type WatchInput } from '../erasure/aftercare.ts';
 import { realSpanMs, virtualAt, type Clock } from '../erasure/clock.ts';
 import { postponeRefusal, riskOf, type Extension } from '../erasure/deadline.ts';
@@ -100,6 +102,7 @@ const MOST_TAKEN_IDS = 500;
 
 class EraseUser {
   private readonly input: EraseInput;
+  private readonly isContinued: boolean;
   /** The input with everything that joined. */
   private scope: EraseInput;
   private joined: readonly JoinedRequest[];
@@ -110,7 +113,9 @@ class EraseUser {
   private readonly room: LaneRoom;
   private readonly verbs: RecordedVerb[];
   private readonly takenVerbIds: string[];
-  private published: { memo: string; attributes: Map<string, string> } = { memo: '', attributes: new Map() };
+  /** Runs while a change waits to be written; see `publishSoon`. */
+  private publishing: CancellationScope | null = null;
+  private published = { memo: '', rounds: '', attributes: new Map<string, string>() };
   private readonly toldEvents: string[];
   private readonly toldFlags: Record<string, string>;
   /** The status whose events were told last. */
@@ -124,6 +129,7 @@ class EraseUser {
 
   constructor(input: EraseInput, carried: CarriedState | undefined) {
     this.input = input;
+    this.isContinued = carried !== undefined;
     this.scope = carried?.scope ?? input;
     this.joined = carried?.joined ?? [];
     this.extension = carried?.extension ?? null;
@@ -153,6 +159,9 @@ class EraseUser {
       changed: () => {
         this.publish();
       },
+      begins: () => {
+        this.publishSoon();
+      },
       holdEnded: (connection, goesOn) => {
         const reason = goesOn ? 'the hold came to its end' : 'the hold came to its end; still held';
         this.record(goesOn ? 'release' : 'hold-expired', { requestedBy: 'lethe', reason }, connection, true);
@@ -170,6 +179,8 @@ class EraseUser {
       for (const lane of this.lanes) lane.abandon();
     });
     return CancellationScope.nonCancellable(async () => {
+      // Whoever started it has written memo and attributes as they are now.
+      if (!this.isContinued && this.input.statusWithinMs !== undefined) this.isPublished(this.status());
       this.publish();
       if (this.input.notify?.includes('overdue') === true) void this.wakeWhenDue();
       for (const lane of this.lanes) this.go(lane);
@@ -181,7 +192,14 @@ class EraseUser {
 
   private go(lane: LaneRunner): void {
     // Also when a message sets it going, whose handler a cancelled workflow cancels.
-    if (!lane.running) this.going.push(CancellationScope.nonCancellable(() => lane.run()));
+    if (lane.running) return;
+    const run = async (): Promise<void> => {
+      await lane.run();
+      // The others may go on for weeks; the end of the last one is told with its record.
+      const isLast = this.lanes.every(({ state }) => state.phase === 'ended');
+      if (this.input.statusWithinMs !== undefined && !isLast) this.publish();
+    };
+    this.going.push(CancellationScope.nonCancellable(run));
   }
 
   private async finish(): Promise<RequestStatus> {
@@ -191,6 +209,9 @@ class EraseUser {
       return this.continueAsNew();
     }
     this.sealing = true;
+    // Nobody is to read a verdict that has no record yet.
+    this.publishing?.cancel();
+    this.publishing = null;
     const answer = await this.seal();
     this.endedAtMs = answer.atMs;
     this.publish();
@@ -656,18 +677,68 @@ class EraseUser {
   /** Writes memo, search attributes and current details, each only when it changed: every write is an event. */
   private publish(): void {
     const status = this.status();
-    const memo: StatusMemo = { status, clock: this.clock() };
-    const text = JSON.stringify(memo);
-    if (text !== this.published.memo) {
-      upsertMemo({ [STATUS_MEMO]: memo });
-      this.published.memo = text;
+    this.publishing?.cancel();
+    this.publishing = null;
+    const memo = this.memo(status);
+    if (memo.text !== this.published.memo) upsertMemo({ [STATUS_MEMO]: memo.value });
+    const changed = this.attributes(status).filter(
+      ({ key, value }) => this.published.attributes.get(key.name) !== JSON.stringify(value),
+    );
+    if (changed.length > 0) upsertSearchAttributes(changed);
+    this.isPublished(status);
+    this.describe(status);
+  }
+
+  /**
+   * As `publish`, but memo and attributes only once they have been behind for `statusWithinMs`: each write costs the
+   * server more than the step that begins, and most steps are over sooner. That something is about to be submitted is
+   * written at once: nobody is to read that nothing was while no worker is up.
+   */
+  private publishSoon(): void {
+    const { statusWithinMs } = this.input;
+    if (statusWithinMs === undefined || this.rounds() !== this.published.rounds) {
+      this.publish();
+      return;
     }
-    this.publishAttributes(status);
+    const status = this.status();
+    this.describe(status);
+    if (this.publishing !== null || this.memo(status).text === this.published.memo) return;
+    const scope = new CancellationScope();
+    this.publishing = scope;
+    scope
+      .run(() => sleep(statusWithinMs, { summary: 'until memo and search attributes are brought up to date' }))
+      .then(
+        () => {
+          if (this.publishing === scope) this.publish();
+        },
+        () => undefined,
+      );
+  }
+
+  /** Notes what memo and attributes say now. */
+  private isPublished(status: RequestStatus): void {
+    this.published.memo = this.memo(status).text;
+    this.published.rounds = this.rounds();
+    for (const { key, value } of this.attributes(status)) {
+      this.published.attributes.set(key.name, JSON.stringify(value));
+    }
+  }
+
+  private rounds(): string {
+    return this.lanes.map(({ state }) => state.round).join(' ');
+  }
+
+  private memo(status: RequestStatus): { readonly value: StatusMemo; readonly text: string } {
+    const value: StatusMemo = { status, clock: this.clock() };
+    return { value, text: JSON.stringify(value) };
+  }
+
+  private describe(status: RequestStatus): void {
     setCurrentDetails(details(status, this.sealTrouble?.text ?? null));
     this.tell(status);
   }
 
-  private publishAttributes(status: RequestStatus): void {
+  private attributes(status: RequestStatus): SearchAttributeUpdatePair[] {
     const lanes = Object.entries(status.connections);
     const next = lanes
       .map(([, lane]) => lane.nextCheckAt)
@@ -676,7 +747,7 @@ class EraseUser {
     const remaining = lanes.reduce((sum, [, { traces }]) => sum + traces.pending + traces.survived, 0);
     const blocked = lanes.filter(([, lane]) => lane.attention !== null || lane.status === 'held').map(([name]) => name);
     const round = Math.max(0, ...lanes.map(([, lane]) => lane.round));
-    const pairs = [
+    return [
       { key: LetheStatus, value: status.status },
       { key: LetheConnections, value: [...this.scope.connections] },
       { key: LetheBlocked, value: blocked },
@@ -689,10 +760,6 @@ class EraseUser {
         ? [{ key: LetheAtRisk, value: status.atRisk }]
         : []),
     ];
-    const changed = pairs.filter(({ key, value }) => this.published.attributes.get(key.name) !== JSON.stringify(value));
-    if (changed.length === 0) return;
-    for (const { key, value } of changed) this.published.attributes.set(key.name, JSON.stringify(value));
-    upsertSearchAttributes(changed);
   }
 }
 

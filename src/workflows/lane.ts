@@ -59,6 +59,8 @@ export interface LaneRoom {
   draining: boolean;
   /** Called after each change of a lane's state that others should see. */
   readonly changed: () => void;
+  /** Called instead when a step begins, which may be over soon. */
+  readonly begins: () => void;
   /** Called when a hold has come to its end; for the record. */
   readonly holdEnded: (connection: string, goesOn: boolean) => void;
 }
@@ -158,7 +160,7 @@ export class LaneRunner {
 
   private async step(command: 'resolve' | 'delete' | 'verify'): Promise<void> {
     this.state = begun(this.state, command);
-    this.room.changed();
+    this.room.begins();
     const scope = new CancellationScope();
     try {
       this.scope = scope;
