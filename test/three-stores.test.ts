@@ -131,6 +131,6 @@ describe('a person who is in three stores', () => {
     const waits = await told(timers);
     expect(waits).toHaveLength(timers.length);
     for (const wait of waits)
-      expect(wait).toMatch(/ · (until |unreachable; tries again )|^until memo and search attributes are /);
+      expect(wait).toMatch(/ · (until |unreachable; tries again )|^"until memo and search attributes are /);
   }, 120_000);
 });
