@@ -180,7 +180,7 @@ class EraseUser {
     });
     return CancellationScope.nonCancellable(async () => {
       // Whoever started it has written memo and attributes as they are now.
-      if (!this.isContinued && this.input.statusWithinMs !== undefined) this.isPublished(this.status());
+      if (!this.isContinued && this.input.statusWithinMs !== undefined) this.notePublished(this.status());
       this.publish();
       if (this.input.notify?.includes('overdue') === true) void this.wakeWhenDue();
       for (const lane of this.lanes) this.go(lane);
@@ -685,7 +685,7 @@ class EraseUser {
       ({ key, value }) => this.published.attributes.get(key.name) !== JSON.stringify(value),
     );
     if (changed.length > 0) upsertSearchAttributes(changed);
-    this.isPublished(status);
+    this.notePublished(status);
     this.describe(status);
   }
 
@@ -716,7 +716,7 @@ class EraseUser {
   }
 
   /** Notes what memo and attributes say now. */
-  private isPublished(status: RequestStatus): void {
+  private notePublished(status: RequestStatus): void {
     this.published.memo = this.memo(status).text;
     this.published.rounds = this.rounds();
     for (const { key, value } of this.attributes(status)) {
