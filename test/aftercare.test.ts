@@ -36,7 +36,7 @@ function untilLooks(
   requestId: string,
   fits: (looks: NonNullable<RequestStatus['aftercare']>) => boolean,
 ): Promise<RequestStatus> {
-  return at.until(requestId, ({ aftercare }) => aftercare !== undefined && fits(aftercare));
+  return at.until(requestId, ({ aftercare }) => aftercare !== undefined && fits(aftercare), { afterEnd: true });
 }
 
 async function looksIn(at: World, requestId: string): Promise<readonly LookAddendum[]> {

@@ -191,7 +191,7 @@ describe('copies', () => {
       {},
       async (world) => {
         const { ours, theirs, copied } = await setUp(world);
-        world.sim.habits.set({ copyDeletes, keepShares: true, keepFeedback: true });
+        world.sim.habits.set({ copyDeletes: { how: copyDeletes }, keepShares: true, keepFeedback: true });
         world.sim.ledger.reset();
         const end = await world.eraseToEnd();
         expect(end.status).toBe('verified-with-exceptions');
@@ -212,12 +212,13 @@ describe('copies', () => {
 
   story('P22: a call that did nothing once is made again by the next read', {}, async (world) => {
     const { ours, copied } = await setUp(world);
-    world.sim.habits.set({ copyDeletes: 'ignored' });
-    const { requestId } = await world.erase();
-    await world.until(requestId, ({ connections }) => (connections[CONNECTION]?.cleanReads ?? 0) === 1);
-    world.sim.habits.reset();
-    const end = await world.client.result(requestId);
+    const deletesExamples = '/api/v1/platform/datasets/examples/delete';
+    world.sim.habits.set({ copyDeletes: { how: 'ignored', count: 1, on: [deletesExamples] } });
+    world.sim.ledger.reset();
+    const end = await world.eraseToEnd();
     expect(end.status).toBe('verified');
+    const calls = world.sim.ledger.list({ family: 'deletes' }).filter(({ route }) => route.includes('/examples/delete'));
+    expect(calls.map(({ ids }) => ids)).toEqual([[copied.examples[PERSON]], [copied.examples[PERSON]]]);
     expect(end.connections[CONNECTION]?.copies).toMatchObject({ found: 4, erased: 4 });
     expect(await left(world.sim, copied, PERSON, ours)).toEqual(NONE);
   });

@@ -376,7 +376,9 @@ describe('a real Phoenix', () => {
       await server.written(late);
       expect(rowsOf(late)).toHaveLength(late.length);
 
-      const watched = await world.until(end.requestId, ({ aftercare }) => aftercare?.state === 'ended');
+      const watched = await world.until(end.requestId, ({ aftercare }) => aftercare?.state === 'ended', {
+        afterEnd: true,
+      });
       const [look] = watched.aftercare?.looks ?? [];
       expect(look).toMatchObject({ look: 1, answer: 'resurrected' });
       const again = await world.client.result(look?.request ?? '');

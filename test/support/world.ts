@@ -178,11 +178,23 @@ export class World {
     return erasure.result();
   }
 
-  /** Polls the status until it fits. Bounded by the test's own time limit. */
-  async until(requestId: string, fits: (status: RequestStatus) => boolean): Promise<RequestStatus> {
+  /**
+   * Polls the status until it fits. For states that last until the test goes on: one that passes by itself may come and go
+   * between two looks.
+   *
+   * @param options.afterEnd whether it may still begin to fit once the request has ended. Default: no, it throws then.
+   */
+  async until(
+    requestId: string,
+    fits: (status: RequestStatus) => boolean,
+    options: { readonly afterEnd?: boolean } = {},
+  ): Promise<RequestStatus> {
     for (;;) {
       const status = await this.client.status(requestId);
       if (fits(status)) return status;
+      if (status.endedAt !== null && options.afterEnd !== true) {
+        throw new Error(`${requestId} ended, ${status.status}, without what was waited for`);
+      }
       await sleep(25);
     }
   }

@@ -1,4 +1,4 @@
-import { NO_COMMON_HABITS, Switches, type CommonHabits } from '../common/habits.ts';
+import { NO_COMMON_HABITS, Switches, type CommonHabits, type Occasion } from '../common/habits.ts';
 import { HOUR_MS } from '../common/time.ts';
 import type { View } from './rows.ts';
 
@@ -47,10 +47,10 @@ export interface LangSmithHabits extends CommonHabits {
   /** Feedback survives the deletion of its trace. */
   keepFeedback: boolean;
   /**
-   * What deletes of examples, shares, queue items and feedback do besides answering success: what they should; nothing; or,
-   * for examples, only the soft delete although a hard one was asked for.
+   * Deletes of examples, shares, queue items and feedback answer success and do nothing (`ignored`), or for examples only the
+   * soft delete although a hard one was asked for (`soft`).
    */
-  copyDeletes: 'done' | 'ignored' | 'soft';
+  copyDeletes: (Occasion & { readonly how: 'ignored' | 'soft' }) | null;
   /** Public links survive the deletion of their trace. */
   keepShares: boolean;
 }
@@ -73,7 +73,7 @@ const NO_HABITS: LangSmithHabits = {
   traceIdFilter: 'supported',
   metadataDeletes: 'allowed',
   keepFeedback: false,
-  copyDeletes: 'done',
+  copyDeletes: null,
   keepShares: false,
 };
 

@@ -140,6 +140,11 @@ function limited(call: Call): Answer | null {
   return tooMany(world.limitsRetryAfter ? 10 : null);
 }
 
+/** What this delete of a copy is to do, whatever it answers; counts it. To be asked once a call. */
+export function copyDelete({ world, spec }: Call): 'done' | 'ignored' | 'soft' {
+  return world.habits.strikes('copyDeletes', habitTarget(spec))?.how ?? 'done';
+}
+
 /** What the shared route wrapper needs of this simulator. */
 export function serviceOf(world: World): Service<LedgerEntry> {
   return {

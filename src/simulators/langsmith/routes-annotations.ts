@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Queue, QueueItem } from './copies.ts';
 import type { Answer } from '../common/http.ts';
-import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
+import { copyDelete, defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
 import { isUuid } from '../common/ids.ts';
 import { v1Run } from './render.ts';
 import { record, type Json } from '../common/json.ts';
@@ -155,7 +155,7 @@ function listItems(call: Call): Answer {
 
 function removeItems(call: Call, queue: Queue, ids: readonly string[]): void {
   call.entry.ids = ids;
-  for (const id of call.world.habits.current.copyDeletes === 'ignored' ? [] : ids) {
+  for (const id of copyDelete(call) === 'ignored' ? [] : ids) {
     const index = queue.items.findIndex((item) => item.id === id);
     if (index >= 0) queue.items.splice(index, 1);
   }

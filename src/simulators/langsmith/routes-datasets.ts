@@ -10,7 +10,7 @@ import {
 } from './copies.ts';
 import { compileFilter, FilterError, metadataText, wordsOf, type CompiledFilter } from './filter.ts';
 import type { Answer } from '../common/http.ts';
-import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
+import { copyDelete, defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
 import { isUuid } from '../common/ids.ts';
 import { partsOf } from './ingest.ts';
 import { record, type Json } from '../common/json.ts';
@@ -270,9 +270,9 @@ function readExample(call: Call): Answer {
   return { status: 200, body: exampleJson(example, version) };
 }
 
-function softDeleteMany(call: Call, ids: readonly string[]): Answer {
+function softDeleteMany(call: Call, ids: readonly string[], how = copyDelete(call)): Answer {
   call.entry.ids = ids;
-  for (const id of call.world.habits.current.copyDeletes === 'ignored' ? [] : ids) {
+  for (const id of how === 'ignored' ? [] : ids) {
     const example = call.world.copies.examples.get(id);
     if (example?.tenantId === call.tenantId) softDelete(example, call.nowMs);
   }
@@ -285,10 +285,10 @@ function platformDelete(call: Call): Answer {
   if (!Array.isArray(ids) || ids.length === 0) throw goError(400, 'example_ids is required');
   const wanted = ids.map(String);
   call.entry.ids = wanted;
-  const { copyDeletes } = call.world.habits.current;
-  if (body['hard_delete'] !== true) return softDeleteMany(call, wanted);
-  if (copyDeletes === 'soft') softDeleteMany(call, wanted);
-  for (const id of copyDeletes === 'done' ? wanted : []) {
+  const how = copyDelete(call);
+  if (body['hard_delete'] !== true) return softDeleteMany(call, wanted, how);
+  if (how === 'soft') softDeleteMany(call, wanted, how);
+  for (const id of how === 'done' ? wanted : []) {
     const example = call.world.copies.examples.get(id);
     if (example?.tenantId === call.tenantId) hardDelete(example, call.nowMs);
   }

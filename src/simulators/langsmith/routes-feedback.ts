@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { FeedbackRow } from './copies.ts';
 import type { Answer } from '../common/http.ts';
-import { defineRoute, detail, unprocessable, type Call } from './http.ts';
+import { copyDelete, defineRoute, detail, unprocessable, type Call } from './http.ts';
 import { isUuid } from '../common/ids.ts';
 import { record, type Json } from '../common/json.ts';
 import { asList, pageParams } from './schemas.ts';
@@ -115,7 +115,7 @@ function change(call: Call): Answer {
 function remove(call: Call): Answer {
   const row = one(call);
   call.entry.ids = [row.id];
-  if (call.world.habits.current.copyDeletes !== 'ignored') row.goneMs = call.nowMs;
+  if (copyDelete(call) !== 'ignored') row.goneMs = call.nowMs;
   return { status: 200, body: { message: 'Feedback deleted' } };
 }
 

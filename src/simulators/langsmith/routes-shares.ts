@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Share } from './copies.ts';
 import type { Answer } from '../common/http.ts';
-import { defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
+import { copyDelete, defineRoute, detail, goError, unprocessable, type Call } from './http.ts';
 import { isUuid } from '../common/ids.ts';
 import { v1Run } from './render.ts';
 import type { RunRow } from './rows.ts';
@@ -55,7 +55,7 @@ function v1ReadShare(call: Call): Answer {
 function unshare(call: Call, kind: 'run' | 'thread', target: string, projectId: string | null): void {
   mayShare(call);
   call.entry.ids = [target];
-  if (call.world.habits.current.copyDeletes === 'ignored') return;
+  if (copyDelete(call) === 'ignored') return;
   const share = call.world.copies.shareOf(kind, projectId, target, call.nowMs);
   if (share?.tenantId === call.tenantId) share.goneMs = call.nowMs;
 }
@@ -130,7 +130,7 @@ function unshareMany(call: Call): Answer {
   const tokens = bodyOf(call)['share_tokens'];
   if (!Array.isArray(tokens)) throw unprocessable(['body', 'share_tokens'], 'Field required', 'missing');
   call.entry.ids = tokens.map(String);
-  for (const token of call.world.habits.current.copyDeletes === 'ignored' ? [] : tokens) {
+  for (const token of copyDelete(call) === 'ignored' ? [] : tokens) {
     const share = call.world.copies.shares.get(String(token));
     if (share?.tenantId === call.tenantId) share.goneMs = Math.min(share.goneMs, call.nowMs);
   }
