@@ -181,6 +181,9 @@ async function launch(options: LocalServerOptions, dbFile: string | null): Promi
     // Without this the server asks a host on the internet for newer versions.
     'frontend.enableServerVersionCheck': false,
     'frontend.WorkflowPauseEnabled': true,
+    // The dev server reads the definitions of search attributes from its database before each use, and its own
+    // documentation says that production should not: a third of all its reads while many people are erased.
+    'system.forceSearchAttributesCacheRefreshOnRead': false,
     ...options.dynamicConfig,
   };
   const args = [
