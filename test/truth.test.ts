@@ -6,7 +6,7 @@ import type { ConfigInput } from '../src/config/config.ts';
 import { startLangSmithSimulator } from '../src/simulators/langsmith/index.ts';
 import { newLane, troubled } from '../src/erasure/lane.ts';
 import { LaneSteps, RECEIVED, Troubled } from './support/lane-steps.ts';
-import { StoreError } from '../src/stores/port.ts';
+import { StoreError, type Finder, type Row } from '../src/stores/port.ts';
 import { refusal, rowOf, ScriptedStore } from './support/scripted-store.ts';
 import { CONNECTION, World, type WorldOptions } from './support/world.ts';
 
@@ -516,6 +516,83 @@ describe('what a single read makes of the store', () => {
       const read = await steps.verify(plan.book);
       expect(read).toMatchObject({ kind: 'clean', counted: true });
       expect(read.exceptions.map(({ kind }) => kind)).toContain('single-path');
+    });
+  });
+
+  describe('P5: finders that differ', () => {
+    const both = [rowOf('both', 'u_42'), rowOf('both', 'u_9', { runId: 'both-child' })];
+
+    /** A store with a second finder, which does not show the kept trace while it is blind. */
+    function twoFinders(rows: readonly Row[], more: Partial<Finder> = {}) {
+      const at = new ScriptedStore(rows);
+      const [first] = at.store.finders;
+      if (first === undefined) throw new Error('no finder');
+      const second: Finder & { blind: boolean } = {
+        name: 'second',
+        blind: false,
+        find: async (query) => {
+          const read = await first.find(query);
+          return second.blind ? { ...read, rows: read.rows.filter(({ traceId }) => traceId !== 'both') } : read;
+        },
+        ...more,
+      };
+      return { at, second, store: { ...at.store, finders: [first, second] } };
+    }
+
+    test('a read proves nothing while one does not show a kept trace that the other shows', async () => {
+      const { at, second, store } = twoFinders([rowOf('own', 'u_42'), ...both, ...OTHERS]);
+      await LaneSteps.over(store, async (steps) => {
+        const plan = await steps.resolve();
+        await steps.remove(plan.book);
+        at.rows = [...both, ...OTHERS];
+        second.blind = true;
+        const read = await steps.verify(plan.book);
+        expect(read).toMatchObject({ kind: 'inconclusive', counted: false, cleanReads: 0, resubmit: false });
+        expect(read.why).toMatch(/another does not show/);
+        const { lanes } = await steps.recorded();
+        const last = lanes['prod']?.entries.at(-1)?.entry;
+        expect(last).toMatchObject({
+          kind: 'read',
+          disagreements: ['finders disagree: 1 and 0 traces; all 1 are taken'],
+        });
+        second.blind = false;
+        expect(await steps.verify(plan.book)).toMatchObject({ kind: 'clean', counted: true, cleanReads: 1 });
+        expect(at.deleted).toEqual([['own']]);
+      });
+    });
+
+    test('what still must go is submitted again all the same', async () => {
+      const { second, store } = twoFinders([rowOf('own', 'u_42'), ...both, ...OTHERS]);
+      await LaneSteps.over(store, async (steps) => {
+        const plan = await steps.resolve();
+        await steps.remove(plan.book);
+        second.blind = true;
+        expect(await steps.verify(plan.book)).toMatchObject({ kind: 'survivors', resubmit: true });
+      });
+    });
+
+    test('one that may miss traces by what it looks at is no reason for doubt, and on record', async () => {
+      const { at, second, store } = twoFinders([rowOf('own', 'u_42'), ...both, ...OTHERS], { mayMiss: true });
+      await LaneSteps.over(store, async (steps) => {
+        second.blind = true;
+        const plan = await steps.resolve();
+        await steps.remove(plan.book);
+        at.rows = [...both, ...OTHERS];
+        expect(await steps.verify(plan.book)).toMatchObject({ kind: 'clean', counted: true });
+        const { lanes } = await steps.recorded();
+        for (const { entry } of lanes['prod']?.entries ?? []) {
+          if (entry.kind === 'plan' || entry.kind === 'read') expect(entry.disagreements).toHaveLength(1);
+        }
+      });
+    });
+
+    test('a plan that has nothing to delete is no first clean read then', async () => {
+      const { second, store } = twoFinders([...both, ...OTHERS]);
+      await LaneSteps.over(store, async (steps) => {
+        expect(await steps.resolve()).toMatchObject({ batches: [], cleanReads: 1 });
+        second.blind = true;
+        expect(await steps.resolve()).toMatchObject({ batches: [], cleanReads: 0 });
+      });
     });
   });
 

@@ -3,7 +3,7 @@ import { batchesOf, entryKey, type Book, type BookCopy, type BookEntry } from '.
 import { formatInstant, formatTraces } from '../erasure/format.ts';
 import { isNewActivity, sharedIncluded, type Reach } from '../erasure/linked.ts';
 import type { VerifyAnswer, VerifyInput } from '../erasure/steps.ts';
-import type { Copy, Project, Row, TraceKey } from '../stores/port.ts';
+import type { Copy, Finder, Project, Row, TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { entryAfterRead } from './entry-after-read.ts';
 import { everSubmitted } from './make-plan.ts';
@@ -71,21 +71,27 @@ export async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene)
   const reach: Reach = { cutoffMs: book.cutoffMs, onlyBeforeMs: input.onlyBeforeMs };
   const found = new Map<string, TraceKey>();
   const foundRows = new Map<string, Row[]>();
+  const shown = new Map<Finder, readonly string[]>();
   let finders = 0;
   let cutShort = false;
+  // New activity shows in every read and must not keep one from being made whole.
+  const isLate = (key: string): boolean => isNewActivity(startOf(foundRows.get(key) ?? []), reach);
   for (const finder of store.finders) {
     const rows = await reader.find(finder);
     if (rows === null) continue;
     finders += 1;
     groupByTrace(rows, foundRows);
-    for (const [key, trace] of reader.confirmed(rows)) found.set(key, trace);
+    const confirmed = reader.confirmed(rows);
+    for (const [key, trace] of confirmed) found.set(key, trace);
+    shown.set(finder, [...confirmed.keys()]);
     // The read is not clean any more: what the other finders would show is shown again by the next one.
-    // New activity shows in every read and must not keep one from being made whole.
-    const isLate = (key: string): boolean => isNewActivity(startOf(foundRows.get(key) ?? []), reach);
     cutShort = [...found.keys()].some((key) => !kept.has(key) && !isLate(key));
     if (cutShort) break;
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
+  // What arrives while it is read may well be seen by the later finder alone.
+  const steady = [...shown].map(([finder, keys]) => [finder, new Set(keys.filter((key) => !isLate(key)))] as const);
+  const disagree = !cutShort && reader.disagree(new Map(steady));
   reader.assertClock();
 
   // A search may show what the look-up by id did not: that is a trace still there, whatever the reason.
@@ -154,6 +160,9 @@ export async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene)
     batches: [],
   };
   const outcome = judge(deps, input, { book: next, present, noControl, lost: lost.length });
+  if (outcome.counts && disagree) {
+    throw new Inconclusive('one search by person shows traces, all of them kept, that another does not show');
+  }
   // What was taken for a newcomer is kept, for instance because it carries others too: not every finder was asked (P5).
   if (!cutShort || !outcome.counts) return outcome;
   return { ...outcome, counts: false, why: 'clean, but not counted: it was cut short by traces that are kept' };

@@ -215,6 +215,22 @@ export class Reader {
   }
 
   /**
+   * Notes when finders differ in the traces that they have shown (P5).
+   *
+   * @returns whether one did not show what it should have: its silence about anything else proves nothing then.
+   */
+  disagree(shown: ReadonlyMap<Finder, ReadonlySet<string>>): boolean {
+    const all = new Set([...shown.values()].flatMap((keys) => [...keys]));
+    // One that searches by some keys only may well find less.
+    const full = [...shown].filter(([finder]) => this.searchesAll(finder));
+    const short = full.filter(([, keys]) => keys.size < all.size);
+    if (short.length === 0) return false;
+    const counts = full.map(([, keys]) => keys.size);
+    this.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${all.size} are taken`);
+    return short.some(([{ mayMiss }]) => mayMiss !== true);
+  }
+
+  /**
    * Searches by person through one finder, by those keys that it can search.
    *
    * @returns null when the finder has ended for good, or can search by none.

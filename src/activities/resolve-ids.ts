@@ -24,7 +24,7 @@ import {
   recordedWindow,
   type OpenRecord,
 } from '../evidence/record.ts';
-import type { Copy, CopyTrait, Project, Row, TraceKey } from '../stores/port.ts';
+import type { Copy, CopyTrait, Finder, Project, Row, TraceKey } from '../stores/port.ts';
 import { withTasks } from './copies.ts';
 import { currentBook } from './current-book.ts';
 import type { LaneDeps } from './deps.ts';
@@ -200,7 +200,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const sentMs = latestSent(draft.entries);
   const settledAtMs = sentMs === null ? null : settledAfter(store.traits.rhythm, sentMs);
   const readFromMs = previous === undefined ? nowMs + settle : Math.max(nowMs, settledAtMs ?? nowMs);
-  const cleanReads = nothingFound && clocksAgree(reader) ? 1 : 0;
+  const cleanReads = nothingFound && clocksAgree(reader) && !found.disagree ? 1 : 0;
   const answer: ResolveAnswer = {
     kind: 'planned',
     atMs: nowMs,
@@ -377,13 +377,15 @@ interface Found {
   readonly people: ReadonlySet<string>;
   /** Finders that answered. */
   readonly finders: number;
+  /** See `Reader.disagree`. */
+  readonly disagree: boolean;
 }
 
 async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: number | undefined): Promise<Found> {
   const traces = new Map<string, TraceKey>();
   const kinds = new Set<string>();
   const people = new Set<string>();
-  const counts: number[] = [];
+  const shown = new Map<Finder, ReadonlySet<string>>();
   let runs = 0;
   let finders = 0;
   for (const finder of deps.store.finders) {
@@ -392,8 +394,7 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: n
     runs = Math.max(runs, rows.length);
     const confirmed = reader.confirmed(rows);
     finders += 1;
-    // One that searches by some keys only may well find less.
-    if (reader.searchesAll(finder)) counts.push(confirmed.size);
+    shown.set(finder, new Set(confirmed.keys()));
     for (const [key, trace] of confirmed) traces.set(key, trace);
     for (const kind of reader.kindsSeen(rows)) kinds.add(kind);
     const isLater = ({ startMs }: Row): boolean =>
@@ -405,10 +406,7 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: n
       people.add(one);
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
-  if (counts.some((count) => count !== traces.size)) {
-    reader.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${traces.size} are taken`);
-  }
-  return { traces, kinds, runs, people, finders };
+  return { traces, kinds, runs, people, finders, disagree: reader.disagree(shown) };
 }
 
 interface SortedId {

@@ -301,6 +301,33 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
     },
   },
   {
+    name: 'P5 P17: a kept trace that one finder does not show and another does makes reads inconclusive until they agree',
+    decorate: (store, isOn) => {
+      const blinded = store.finders.findIndex(({ mayMiss }) => mayMiss !== true);
+      return {
+        ...store,
+        finders: store.finders.map((finder, index) => ({
+          ...finder,
+          find: async (query) => {
+            const read = await finder.find(query);
+            return isOn() && index === blinded ? { ...read, rows: [] } : read;
+          },
+        })),
+      };
+    },
+    before: async (act) => {
+      const project = act.harness.projects[0];
+      await act.kept([{ project, rows: [{ persons: { user_id: PERSON } }, {}, { persons: { user_id: 'other-1' } }] }]);
+      return undefined;
+    },
+    afterSubmit: async (act) => act.switchOn(),
+    until: says('inconclusive'),
+    end: 'verified-with-exceptions',
+    exceptions: ['shared'],
+    copyMayStay: 'what stays of the person brings it back',
+    check: (_act, lane) => expect(lane.traces).toMatchObject({ matched: 5, verifiedAbsent: 4, shared: 1 }),
+  },
+  {
     name: 'P7: a control that vanishes is replaced without spending a round',
     afterSubmit: async (act) => {
       const going = act.others.get('other-1') ?? [];

@@ -32,6 +32,14 @@ export const MUTATIONS: readonly BrokenHabit[] = [
     level: 'in whole erasures',
   },
   {
+    name: 'a verifying read counts although the finders disagree',
+    file: 'src/activities/read-back.ts',
+    from: 'if (outcome.counts && disagree) {',
+    to: 'if (outcome.counts && disagree && finders < 2) {',
+    store: 'memory',
+    level: 'in whole erasures',
+  },
+  {
     name: 'a look-up shows labelled rows only: no whole traces',
     file: 'src/stores/langsmith/reads.ts',
     from: 'const theirs = rows.filter(({ traceId }) => asked.has(traceId));',

@@ -20,6 +20,7 @@ import type {
   VerifyInput,
 } from '../../src/erasure/steps.ts';
 import { DirectoryRecords } from '../../src/evidence/directory-records.ts';
+import type { RecordView } from '../../src/evidence/record.ts';
 import type { TraceStore } from '../../src/stores/port.ts';
 import { DirectoryVault } from '../../src/vault/directory-vault.ts';
 import { deriveKeys } from '../../src/vault/keys.ts';
@@ -157,6 +158,12 @@ export class LaneSteps {
 
   book(ref: BlobRef): Promise<Book> {
     return this.vault.get(REQUEST, ref, bookSchema);
+  }
+
+  async recorded(): Promise<RecordView> {
+    const view = await this.records.read(REQUEST);
+    if (view === null) throw new Error('no record');
+    return view;
   }
 
   async states(ref: BlobRef): Promise<Readonly<Record<string, BookEntry['state']>>> {
