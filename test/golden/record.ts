@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { Connection } from '@temporalio/client';
 import { historyToJSON, type History } from '@temporalio/common/lib/proto-utils.js';
 import type { Erasure } from '../../src/client/client.ts';
@@ -21,7 +22,8 @@ import { CONNECTION, World, type WorldOptions } from '../support/world.ts';
 
 /**
  * Records the golden histories of this release by really running each scenario: `node test/golden/record.ts [NAME...]`.
- * Once a release is out its folder stays as it is, for as long as a workflow that it started may still be running.
+ * Once a release is out its folder stays as it is, for as long as a workflow that it started may still be running. What
+ * changes within a release goes into a folder of its own: `--into 0.1-few-writes`.
  */
 
 interface Scenario {
@@ -288,9 +290,10 @@ async function startServer(dynamicConfig: Readonly<Record<string, unknown>>): Pr
   return server;
 }
 
-const folder = join(fileURLToPath(new URL('.', import.meta.url)), LETHE_VERSION.split('.').slice(0, 2).join('.'));
+const { values, positionals: wanted } = parseArgs({ allowPositionals: true, options: { into: { type: 'string' } } });
+const release = LETHE_VERSION.split('.').slice(0, 2).join('.');
+const folder = join(fileURLToPath(new URL('.', import.meta.url)), values.into ?? release);
 await mkdir(folder, { recursive: true });
-const wanted = process.argv.slice(2);
 const usual = await startServer({});
 try {
   for (const [name, scenario] of Object.entries(SCENARIOS)) {
