@@ -11,6 +11,7 @@ import { recordedClock, recordedInstant, recordedRead, recordedWindow } from '..
 import type { Row, TraceKey } from '../stores/port.ts';
 import type { LaneDeps } from './deps.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, Reader } from './reader.ts';
+import { lostSight, lostSightInWords } from './sight.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { strayedTraces } from './read-back.ts';
 import { wholeTraces } from './whole.ts';
@@ -154,13 +155,16 @@ async function look(
     groupByTrace([...(await reader.present(asked)).values()].flat(), present);
     strayed = await strayedTraces(deps, reader, asked, present);
     const foundRows = new Map<string, Row[]>();
+    const shown = new Map<string, ReadonlySet<string>>();
     let finders = 0;
     for (const finder of deps.store.finders) {
       const rows = await reader.find(finder);
       if (rows === null) continue;
       finders += 1;
       groupByTrace(rows, foundRows);
-      for (const [key, trace] of reader.confirmed(rows)) byPerson.set(key, trace);
+      const confirmed = reader.confirmed(rows);
+      for (const [key, trace] of confirmed) byPerson.set(key, trace);
+      shown.set(finder.name, new Set(confirmed.keys()));
     }
     if (finders === 0) throw new Inconclusive('no way of searching by person is left');
     reader.assertClock();
@@ -173,7 +177,9 @@ async function look(
       blind = `${formatTraces(erased.length - asked.length)} cannot be read: their project is not visible any more`;
     } else {
       const unread = [...reader.notExamined].filter((kind) => !book.notExamined.includes(kind));
+      const blinded = lostSight(book.entries, shown);
       if (unread.length > 0) blind = `not examined: ${unread.join(', ')}`;
+      else if (blinded.size > 0) blind = lostSightInWords(blinded);
     }
   } catch (error) {
     if (!(error instanceof Inconclusive)) throw error;

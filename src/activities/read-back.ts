@@ -11,6 +11,7 @@ import type { Reader } from './reader.ts';
 import { groupByTrace, Inconclusive, LEAST_CONTROLS, threadKey } from './reader.ts';
 import { approvedPeople, peopleOn, peopleStop } from './people.ts';
 import { classify, hasReturned, mayBeLater, newCopies, placesOf, type CopyReach } from './resolve-ids.ts';
+import { lostSight, lostSightInWords, READS_BEFORE_LASTING, withSight, type Shown } from './sight.ts';
 import { startOf } from './sighting.ts';
 import type { StepRun } from './step.ts';
 import { expandThreads, NOTHING_EXPANDED, threadsOf, type Expansion } from './threads.ts';
@@ -71,11 +72,9 @@ export async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene)
   const reach: Reach = { cutoffMs: book.cutoffMs, onlyBeforeMs: input.onlyBeforeMs };
   const found = new Map<string, TraceKey>();
   const foundRows = new Map<string, Row[]>();
-  const shown = new Map<Finder, readonly string[]>();
+  const shown = new Map<Finder, ReadonlySet<string>>();
   let finders = 0;
   let cutShort = false;
-  // New activity shows in every read and must not keep one from being made whole.
-  const isLate = (key: string): boolean => isNewActivity(startOf(foundRows.get(key) ?? []), reach);
   for (const finder of store.finders) {
     const rows = await reader.find(finder);
     if (rows === null) continue;
@@ -83,15 +82,20 @@ export async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene)
     groupByTrace(rows, foundRows);
     const confirmed = reader.confirmed(rows);
     for (const [key, trace] of confirmed) found.set(key, trace);
-    shown.set(finder, [...confirmed.keys()]);
+    shown.set(finder, new Set(confirmed.keys()));
     // The read is not clean any more: what the other finders would show is shown again by the next one.
+    // New activity shows in every read and must not keep one from being made whole.
+    const isLate = (key: string): boolean => isNewActivity(startOf(foundRows.get(key) ?? []), reach);
     cutShort = [...found.keys()].some((key) => !kept.has(key) && !isLate(key));
     if (cutShort) break;
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
-  // What arrives while it is read may well be seen by the later finder alone.
-  const steady = [...shown].map(([finder, keys]) => [finder, new Set(keys.filter((key) => !isLate(key)))] as const);
-  const disagree = !cutShort && reader.disagree(new Map(steady));
+  const sight: Shown = new Map(cutShort ? [] : [...shown].map(([{ name }, keys]) => [name, keys]));
+  if (!cutShort) reader.compare(shown);
+  const blinded = lostSight(book.entries, sight);
+  if (blinded.size > 0) reader.notes.push(lostSightInWords(blinded));
+  const isLasting = (input.unproven ?? 0) >= READS_BEFORE_LASTING;
+  const given = isLasting ? blinded : new Set<string>();
   reader.assertClock();
 
   // A search may show what the look-up by id did not: that is a trace still there, whatever the reason.
@@ -145,7 +149,7 @@ export async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene)
       ...reach,
       returned: hasReturned([...entries, ...newcomers.book]),
     })),
-    entries: [...entries, ...newcomers.book],
+    entries: [...withSight([...entries, ...newcomers.book], sight, given)],
     ...threadsAfter(book, expansion),
     known: known.ids
       .map((id) => ({ ...id, foreign: id.foreign || id.keys.some((key) => newcomers.foreign.has(key)) }))
@@ -156,13 +160,11 @@ export async function readBack(deps: LaneDeps, input: VerifyInput, scene: Scene)
     people: [...new Set([...(book.people ?? []), ...newcomersOf(deps, entries, newcomers.book, present)])],
     approvedPeople: approvedPeople(book, input.book.digest, input),
     // One that was cut short says nothing of the finders that it did not ask.
-    finders: cutShort ? book.finders : Math.min(book.finders, finders),
+    finders: cutShort ? book.finders : Math.min(book.finders, finders - given.size),
     batches: [],
   };
   const outcome = judge(deps, input, { book: next, present, noControl, lost: lost.length });
-  if (outcome.counts && disagree) {
-    throw new Inconclusive('one search by person shows traces, all of them kept, that another does not show');
-  }
+  if (outcome.counts && blinded.size > given.size) throw new Inconclusive(lostSightInWords(blinded));
   // What was taken for a newcomer is kept, for instance because it carries others too: not every finder was asked (P5).
   if (!cutShort || !outcome.counts) return outcome;
   return { ...outcome, counts: false, why: 'clean, but not counted: it was cut short by traces that are kept' };

@@ -214,20 +214,13 @@ export class Reader {
     return searches === undefined || this.terms.every(({ keys }) => keys.every(searches));
   }
 
-  /**
-   * Notes when finders differ in the traces that they have shown (P5).
-   *
-   * @returns whether one did not show what it should have: its silence about anything else proves nothing then.
-   */
-  disagree(shown: ReadonlyMap<Finder, ReadonlySet<string>>): boolean {
+  /** Notes for the record when finders differ in the traces that they have shown (P5). */
+  compare(shown: ReadonlyMap<Finder, ReadonlySet<string>>): void {
     const all = new Set([...shown.values()].flatMap((keys) => [...keys]));
     // One that searches by some keys only may well find less.
-    const full = [...shown].filter(([finder]) => this.searchesAll(finder));
-    const short = full.filter(([, keys]) => keys.size < all.size);
-    if (short.length === 0) return false;
-    const counts = full.map(([, keys]) => keys.size);
-    this.notes.push(`finders disagree: ${counts.join(' and ')} traces; all ${all.size} are taken`);
-    return short.some(([{ mayMiss }]) => mayMiss !== true);
+    const counts = [...shown].filter(([finder]) => this.searchesAll(finder)).map(([, keys]) => keys.size);
+    if (counts.every((count) => count === all.size)) return;
+    this.notes.push(`finders disagree: ${counts.join(' and ')} traces, ${all.size} together; all of them are taken`);
   }
 
   /**

@@ -33,6 +33,7 @@ import { assertNotHeld, digestsOfNamed } from './legal-hold.ts';
 import { everSubmitted, makePlan } from './make-plan.ts';
 import { Inconclusive, LEAST_CONTROLS, Reader, searchTerms, subjectDigests } from './reader.ts';
 import { approvedPeople, peopleOn, peopleStop } from './people.ts';
+import { withSight, type Shown } from './sight.ts';
 import { runStep, StepTrouble, type StepRun } from './step.ts';
 import { expandThreads, isUnclear, threadsOf, type Expansion } from './threads.ts';
 import { wholeTraces } from './whole.ts';
@@ -142,7 +143,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     lost: Math.max(0, input.lostManifest - entries.book.length),
     projects: projects.map(({ id, name }) => ({ id, name })),
     baselineKinds: [...found.kinds],
-    entries: entries.book,
+    entries: [...withSight(entries.book, found.shown)],
     known: knownIds,
     copies: newCopies(deps, [...copies.copies, ...reader.looseCopies()], {
       cutoffMs,
@@ -200,7 +201,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
   const sentMs = latestSent(draft.entries);
   const settledAtMs = sentMs === null ? null : settledAfter(store.traits.rhythm, sentMs);
   const readFromMs = previous === undefined ? nowMs + settle : Math.max(nowMs, settledAtMs ?? nowMs);
-  const cleanReads = nothingFound && clocksAgree(reader) && !found.disagree ? 1 : 0;
+  const cleanReads = nothingFound && clocksAgree(reader) ? 1 : 0;
   const answer: ResolveAnswer = {
     kind: 'planned',
     atMs: nowMs,
@@ -377,8 +378,7 @@ interface Found {
   readonly people: ReadonlySet<string>;
   /** Finders that answered. */
   readonly finders: number;
-  /** See `Reader.disagree`. */
-  readonly disagree: boolean;
+  readonly shown: Shown;
 }
 
 async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: number | undefined): Promise<Found> {
@@ -406,7 +406,8 @@ async function findByEveryFinder(deps: LaneDeps, reader: Reader, onlyBeforeMs: n
       people.add(one);
   }
   if (finders === 0) throw new Inconclusive('no way of searching by person is left');
-  return { traces, kinds, runs, people, finders, disagree: reader.disagree(shown) };
+  reader.compare(shown);
+  return { traces, kinds, runs, people, finders, shown: new Map([...shown].map(([{ name }, keys]) => [name, keys])) };
 }
 
 interface SortedId {

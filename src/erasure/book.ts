@@ -32,6 +32,8 @@ const entrySchema = z.strictObject({
   sentMs: z.number().nullable(),
   /** Rows that the latest read showed of it; absent: none, or not read yet. */
   readable: z.int().optional(),
+  /** Of a trace of several people: the finders that have shown it; absent: not known, as in books of earlier releases. */
+  shownBy: z.array(z.string()).optional(),
 });
 
 /** A conversation that traces of the person carry; conversations belong to a project. */

@@ -180,6 +180,8 @@ export interface VerifyInput extends StepInput {
   readonly settledAtMs: number | null;
   readonly lastCountedAtMs: number | null;
   readonly cleanReads: number;
+  /** Reads in a row that proved nothing, before this one; absent: an earlier release asked for it. */
+  readonly unproven?: number;
   /** For the dates of a plan; absent in steps that an earlier release asked for. */
   readonly dueAtMs?: number;
   /** See `ResolveInput`. */

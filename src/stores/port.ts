@@ -168,11 +168,6 @@ export interface Finder {
   readonly name: string;
   /** Whether it can search by a key of the config. Default: by every key. It is only asked for those (P5, P8). */
   readonly searches?: (key: string) => boolean;
-  /**
-   * Whether it may, by what it looks at, not show a trace that another finder shows, for instance one that only a child
-   * names the person in. What it does not show is then on record, and no reason to doubt it. Default: false (P5).
-   */
-  readonly mayMiss?: boolean;
   find(query: FindQuery): Promise<Read>;
 }
 

@@ -115,7 +115,7 @@ class EraseUser {
   private readonly takenVerbIds: string[];
   /** Runs while a change waits to be written; see `publishSoon`. */
   private publishing: CancellationScope | null = null;
-  private published = { memo: '', rounds: '', attributes: new Map<string, string>() };
+  private published = { memo: '', rounds: '', blocked: '', attributes: new Map<string, string>() };
   private readonly toldEvents: string[];
   private readonly toldFlags: Record<string, string>;
   /** The status whose events were told last. */
@@ -165,6 +165,7 @@ class EraseUser {
       holdEnded: (connection, goesOn) => {
         const reason = goesOn ? 'the hold came to its end' : 'the hold came to its end; still held';
         this.record(goesOn ? 'release' : 'hold-expired', { requestedBy: 'lethe', reason }, connection, true);
+        if (this.input.statusWithinMs !== undefined) this.publish();
       },
     };
     const states = carried?.lanes ?? input.connections.map((name) => newLane(name, input.known[name]?.length ?? 0));
@@ -197,7 +198,8 @@ class EraseUser {
       await lane.run();
       // The others may go on for weeks; the end of the last one is told with its record.
       const isLast = this.lanes.every(({ state }) => state.phase === 'ended');
-      if (this.input.statusWithinMs !== undefined && !isLast) this.publish();
+      const hasEnded = lane.state.phase === 'ended';
+      if (this.input.statusWithinMs !== undefined && hasEnded && !isLast) this.publish();
     };
     this.going.push(CancellationScope.nonCancellable(run));
   }
@@ -692,15 +694,17 @@ class EraseUser {
   /**
    * As `publish`, but memo and attributes only once they have been behind for `statusWithinMs`: each write costs the
    * server more than the step that begins, and most steps are over sooner. That something is about to be submitted is
-   * written at once: nobody is to read that nothing was while no worker is up.
+   * written at once: nobody is to read that nothing was while no worker is up. So is that nothing stands in the way of a
+   * lane any more.
    */
   private publishSoon(): void {
     const { statusWithinMs } = this.input;
-    if (statusWithinMs === undefined || this.rounds() !== this.published.rounds) {
+    const status = this.status();
+    const isNews = this.rounds() !== this.published.rounds || blockedOf(status).join() !== this.published.blocked;
+    if (statusWithinMs === undefined || isNews) {
       this.publish();
       return;
     }
-    const status = this.status();
     this.describe(status);
     if (this.publishing !== null || this.memo(status).text === this.published.memo) return;
     const scope = new CancellationScope();
@@ -709,7 +713,9 @@ class EraseUser {
       .run(() => sleep(statusWithinMs, { summary: 'until memo and search attributes are brought up to date' }))
       .then(
         () => {
-          if (this.publishing === scope) this.publish();
+          // Nobody is to read a verdict that has no record yet.
+          const isLast = this.lanes.every(({ state }) => state.phase === 'ended');
+          if (this.publishing === scope && !isLast) this.publish();
         },
         () => undefined,
       );
@@ -719,6 +725,7 @@ class EraseUser {
   private notePublished(status: RequestStatus): void {
     this.published.memo = this.memo(status).text;
     this.published.rounds = this.rounds();
+    this.published.blocked = blockedOf(status).join();
     for (const { key, value } of this.attributes(status)) {
       this.published.attributes.set(key.name, JSON.stringify(value));
     }
@@ -745,12 +752,11 @@ class EraseUser {
       .filter((at) => at !== null)
       .sort()[0];
     const remaining = lanes.reduce((sum, [, { traces }]) => sum + traces.pending + traces.survived, 0);
-    const blocked = lanes.filter(([, lane]) => lane.attention !== null || lane.status === 'held').map(([name]) => name);
     const round = Math.max(0, ...lanes.map(([, lane]) => lane.round));
     return [
       { key: LetheStatus, value: status.status },
       { key: LetheConnections, value: [...this.scope.connections] },
-      { key: LetheBlocked, value: blocked },
+      { key: LetheBlocked, value: blockedOf(status) },
       { key: LetheRound, value: round },
       { key: LetheRemaining, value: remaining },
       { key: LetheNextCheckAt, value: next === undefined ? null : new Date(next) },
@@ -761,6 +767,13 @@ class EraseUser {
         : []),
     ];
   }
+}
+
+/** Connections that need somebody, or are held. */
+function blockedOf({ connections }: RequestStatus): string[] {
+  return Object.entries(connections)
+    .filter(([, lane]) => lane.attention !== null || lane.status === 'held')
+    .map(([name]) => name);
 }
 
 function refusalOf(lane: LaneRunner, verb: VerbName, message: OperatorMessage): string | null {

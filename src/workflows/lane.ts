@@ -235,6 +235,7 @@ export class LaneRunner {
       settledAtMs: state.settledAtMs,
       lastCountedAtMs: state.lastCountedAtMs,
       cleanReads: state.cleanReads,
+      unproven: state.unproven,
       dueAtMs: input.dueAtMs,
       ...approved,
       ...(state.attested === undefined ? {} : { attested: state.attested }),

@@ -32,10 +32,10 @@ export const MUTATIONS: readonly BrokenHabit[] = [
     level: 'in whole erasures',
   },
   {
-    name: 'a verifying read counts although the finders disagree',
+    name: 'a verifying read counts although a finder has lost sight of what another shows',
     file: 'src/activities/read-back.ts',
-    from: 'if (outcome.counts && disagree) {',
-    to: 'if (outcome.counts && disagree && finders < 2) {',
+    from: 'if (outcome.counts && blinded.size > given.size)',
+    to: 'if (outcome.counts && blinded.size > finders)',
     store: 'memory',
     level: 'in whole erasures',
   },

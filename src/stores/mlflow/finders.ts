@@ -51,8 +51,6 @@ export function findersOf(parts: FinderParts): readonly Finder[] {
   return [
     {
       name: 'metadata by RLIKE',
-      // A second person of a trace stands in its spans only.
-      mayMiss: true,
       searches: (key) => placeOf(key).place !== 'attributes',
       find: (query) => new Find(parts, query).byExpression(),
     },

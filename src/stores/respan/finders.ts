@@ -97,8 +97,6 @@ export function tracesFinder(parts: FinderParts): Finder {
   const { api, config, lists } = parts;
   return {
     name: 'traces list and logs summary',
-    // The traces list knows the customer of the root alone.
-    mayMiss: true,
     async find(query: FindQuery): Promise<Read> {
       const tally = api.tally(query.progress);
       const union = new Union();
