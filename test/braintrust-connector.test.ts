@@ -76,6 +76,7 @@ interface BtqlBody {
     readonly limit: number;
     readonly cursor?: string;
     readonly select: unknown;
+    readonly from: { readonly name: { readonly name: readonly string[] } };
     readonly filter: {
       readonly children?: readonly {
         readonly left?: { readonly name: string[] };
@@ -881,6 +882,23 @@ describe('against the simulator', () => {
     }
   });
 
+  test('P3 P6: a project counts as empty only by a read that has caught up', async () => {
+    const own = await startBraintrustSimulator({ clock, limits: false });
+    try {
+      own.seedPeople({ project: 'full', people: ['somebody'], tracesPerPerson: 2 });
+      const { id: projectId } = own.createProject({ name: 'empty' });
+      const mine = connect(own.url, clock, { apiKey: own.apiKey });
+      const all = await mine.projects(idle);
+      const query = { projects: all, terms: terms('x'), window, want: 2, exclude: () => false, progress: idle };
+      own.habits.set({ freshnessAbsent: true });
+      expect((await mine.controls(query)).silent).toEqual([{ projectId, holdsRuns: true }]);
+      own.habits.reset();
+      expect((await mine.controls(query)).silent).toEqual([{ projectId, holdsRuns: false }]);
+    } finally {
+      await own.close();
+    }
+  });
+
   test('P22: copies made from the traces are found before the delete, and told apart', async () => {
     const state = await sdkState(sim);
     const logger = initLogger({ projectName: 'copied', state, asyncFlush: true });
@@ -952,6 +970,24 @@ describe('against the simulator', () => {
     const { left } = await mine.lookupCopies(copies.copies, idle);
     expect(left.map(({ kind }) => kind).sort()).toEqual(['attachments', 'datasets', 'row-history']);
     expect(sim.truth.isRowLive('d-2', datasetId)).toBe(true);
+  });
+
+  test.each([
+    ['dataset', ['dataset-snapshots', 'datasets']],
+    ['experiment', ['experiments']],
+    ['project_logs', ['attachments', 'row-history']],
+  ])('P1 P3: copies of which a read has not caught up are told as not examined (%s)', async (source, kinds) => {
+    const made = person('chat', `unfresh-copies-${source}`);
+    for (const type of ['dataset', 'experiment'] as const) sim.createContainer('chat', type, `${type} for ${source}`);
+    const stale = through(
+      (body) => body,
+      (answer, { query }) => (query.from.name.name[0] === source ? { ...answer, freshness_state: {} } : answer),
+    );
+    const { rows } = await lookup(made.refs);
+    expect((await store.copies(made.refs, rows, idle)).notExamined).toEqual([]);
+    const found = await stale.copies(made.refs, rows, idle);
+    expect(found.notExamined.map(({ kind }) => kind).sort()).toEqual(kinds);
+    for (const { why } of found.notExamined) expect(why).toMatch(/does not say whether it has read the latest writes/);
   });
 
   describe('erasing copies', () => {
@@ -1046,6 +1082,22 @@ describe('against the simulator', () => {
       const { receipts } = await mine.eraseCopies!(part, lastWord, idle);
       expect(receipts).toEqual([]);
       for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(true);
+    });
+
+    test('P3 P22: a trace of an experiment stays while its reads do not show what was written last; a later one goes', async () => {
+      const { mine, experiment, copies, project } = await copied('copies-unfresh');
+      const ours = copies.filter(({ kind }) => kind === 'experiments');
+      expect(byId(ours)).toEqual([`${project}-score`, `${project}-task`]);
+      sim.habits.set({ freshnessAbsent: true });
+      try {
+        expect((await mine.eraseCopies!(ours, lastWord, idle)).receipts).toEqual([]);
+      } finally {
+        sim.habits.reset();
+      }
+      for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(true);
+      expect((await mine.eraseCopies!(ours, lastWord, idle)).receipts).toHaveLength(1);
+      for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(false);
+      expect(sim.truth.isRowLive(`${project}-theirs`, experiment)).toBe(true);
     });
 
     test('P19: an answer that names rows which were not sent switches the deletes off, for copies too', async () => {
