@@ -1333,10 +1333,54 @@ describe('against the simulator', () => {
     });
   });
 
-  test('row history that a server does not show any more is not reported as left', async () => {
-    const [project] = projects;
-    const copies = [{ kind: 'row-history', id: `${project?.id ?? ''}/1/${UNKNOWN}`, traceId: UNKNOWN }];
-    expect((await store.lookupCopies(copies, idle)).left).toEqual([]);
+  describe('older versions', () => {
+    /** A connection to a data plane that runs every query against what is there now, whatever transaction it names. */
+    const ignoringVersions = (at: BraintrustSimulator): TraceStore =>
+      openStore('test', configOf(at.url, { apiKey: at.apiKey }), {
+        clock: fastClock(),
+        fetch: (input, init) => {
+          if (!(input as string).endsWith('/btql')) return fetch(input, init);
+          const body = { ...(JSON.parse(init?.body as string) as object), version: undefined };
+          return fetch(input, { ...init, body: JSON.stringify(body) });
+        },
+      });
+
+    test('P1 P3: are not believed to be gone because a read at an older transaction does not show them', async () => {
+      const made = person('chat', 'versions');
+      const mine = ignoringVersions(sim);
+      const { rows } = await lookup(made.refs, mine);
+      const { copies } = await mine.copies(made.refs, rows, idle);
+      const history = copies.filter(({ kind }) => kind === 'row-history');
+      expect(history.map(({ traceId }) => traceId).sort()).toEqual([...made.traceIds].sort());
+      await submit(refsOf(made.refs, rows), mine);
+      const ignored = await mine.lookupCopies(history, idle);
+      expect(ignored.left).toEqual(history);
+      // What such a read shows is on record all the same.
+      const shown = await store.lookupCopies(history, idle);
+      expect(shown.left).toEqual(history);
+      expect([ignored, shown].map(({ reports }) => reports.map((report) => report.rows))).toEqual([[0], [2]]);
+    });
+
+    test('P1: a lane over a data plane that ignores versions does not end as if they were erased', async () => {
+      const own = await startBraintrustSimulator({ clock: fastClock(), limits: false });
+      try {
+        const people = ['u_42', 'other-1', 'other-2'];
+        own.seedPeople({ project: 'p', people, tracesPerPerson: 2, atMs: T0 - DAY_MS });
+        await LaneSteps.over(ignoringVersions(own), async (steps) => {
+          const planned = await steps.resolve();
+          await steps.remove(planned.book);
+          const read = await steps.verify(planned.book, { cleanReads: 1 });
+          expect(read.verdict).toBe('verified-with-exceptions');
+          expect(read.traces).toMatchObject({ matched: 2, verifiedAbsent: 2 });
+          expect(read.copies).toMatchObject({ found: 2, erased: 0, manual: 2 });
+          expect(read.exceptions).toContainEqual(expect.objectContaining({ kind: 'manual-copies', count: 2 }));
+          expect(read.tasks).toMatchObject([{ kind: 'row-history', count: 2 }]);
+        });
+        expect(own.truth.allTraces().filter(({ traceId }) => own.truth.isLive(traceId))).toHaveLength(4);
+      } finally {
+        await own.close();
+      }
+    });
   });
 
   test('kinds of copies that the config leaves out are not looked for, and the traits say so', async () => {

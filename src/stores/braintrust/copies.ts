@@ -318,6 +318,10 @@ export async function experimentTraces(
 /**
  * Looks at copies again, each by its own id. One whose route does not answer any more, and one that no route shows, counts
  * as still there: nothing showed that it is gone.
+ *
+ * Older versions stay whatever is shown of them; that goes on record. Nothing promises that a server heeds `version`, and
+ * no control can tell: one that ignores it answers with what is there now, and one that heeds it hides what is older than
+ * the plan's retention limit, row by row, so that a version which shows says nothing of another.
  */
 export async function lookAgain(
   { rows, objects }: Pick<CopySources, 'rows' | 'objects'>,
@@ -336,7 +340,7 @@ export async function lookAgain(
     try {
       const there = await look(state, some);
       // A read that has not caught up shows nothing of what was tombstoned, or written, a moment ago.
-      const unproven = state.inconclusive !== null && kind !== 'row-history';
+      const unproven = state.inconclusive !== null || kind === 'row-history';
       left.push(...(unproven ? some : some.filter(({ id }) => there.has(id))));
     } catch (error) {
       if (unavailable(error) === null) throw error;

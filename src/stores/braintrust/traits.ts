@@ -113,6 +113,7 @@ export type CopyKind = (typeof COPY_KINDS)[number];
 /** What no call of the API can show. */
 const LIMITS: readonly string[] = [
   'Absence means: not visible in fresh live reads with this key. A tombstone hides a row; older versions stay in storage until the vendor drops their segments, which nothing documents, or until retention passes.',
+  'Older versions are never shown to be gone: nothing tells whether a server heeds the transaction that a query names. What such a query still showed at the end is on record.',
   'Rows older than the plan’s retention limit are invisible to every query, whether or not they were physically removed.',
   'Both searches by person use the same endpoint and index. They differ in shape (matching spans; whole traces with a matching span) and in comparison (equality; lists): a defect of either shows as a disagreement, one of the index itself only through the reads by id.',
   'Identifiers are found under the configured metadata keys, in the spellings searched. Tags and content are not searched.',
