@@ -1383,6 +1383,52 @@ describe('against the simulator', () => {
     });
   });
 
+  test('P1 P22: attachments that the controller accepted beforehand are on record, no exception and nobody’s task', async () => {
+    const rest = ['row-history', 'playgrounds', 'derived-data', 'proxy-cache'];
+    for (const accept of [rest, [...rest, 'attachments']]) {
+      const own = await startBraintrustSimulator({ clock: fastClock(), limits: false });
+      try {
+        const file = { type: 'braintrust_attachment', key: 'files/face', filename: 'f', content_type: 'image/png' };
+        const fields = { input: { picture: file } };
+        own.seedPeople({ project: 'p', people: ['other-1', 'other-2'], tracesPerPerson: 1, atMs: T0 - DAY_MS });
+        own.seed({
+          project: 'p',
+          traces: [{ spans: [{ created: T0 - DAY_MS, metadata: { user_id: 'u_42' }, fields }] }],
+        });
+        const mine = openStore('test', configOf(own.url, { apiKey: own.apiKey, accept }), { clock: fastClock() });
+        await LaneSteps.over(
+          mine,
+          async (steps) => {
+            const planned = await steps.resolve();
+            await steps.remove(planned.book);
+            const read = await steps.verify(planned.book, { cleanReads: 1 });
+            // Accepted or not, they are there and are counted: the one file, and the older versions of the one trace.
+            expect(read.copies).toMatchObject({ found: 2, erased: 0, manual: 2 });
+            const isAccepted = accept.includes('attachments');
+            const exceptions = isAccepted ? [] : [{ kind: 'manual-copies', count: 1 }];
+            expect(read).toMatchObject({
+              verdict: isAccepted ? 'verified' : 'verified-with-exceptions',
+              traces: { matched: 1, verifiedAbsent: 1 },
+              exceptions,
+            });
+            expect(read.tasks?.map(({ kind, count }) => [kind, count])).toEqual(
+              isAccepted ? undefined : [['attachments', 1]],
+            );
+            const { entries } = (await steps.recorded()).lanes['prod'] ?? { entries: [] };
+            const [plan] = entries.flatMap(({ entry }) => (entry.kind === 'plan' ? [entry] : []));
+            expect(plan?.accepted).toEqual(accept);
+            const last = entries.flatMap(({ entry }) => (entry.kind === 'read' ? [entry] : [])).at(-1);
+            expect(last?.copies).toMatchObject({ found: 2, manual: 2 });
+          },
+          (deps) => ({ ...deps, accept }),
+        );
+        expect(own.truth.allTraces().filter(({ traceId }) => own.truth.isLive(traceId))).toHaveLength(2);
+      } finally {
+        await own.close();
+      }
+    }
+  });
+
   test('kinds of copies that the config leaves out are not looked for, and the traits say so', async () => {
     const lean = connectSim({ copies: [] });
     const examined = lean.traits.copyMap.filter((copy) => copy.examined).map(({ kind }) => kind);

@@ -50,6 +50,8 @@ const COPY_MAP = [
     text: 'Files that the traces refer to, in the object store: no call of the API deletes them',
     examined: true,
     goesWithTrace: false,
+    // The vendor's SDK and data planes put them there by themselves, out of what was logged.
+    isLimit: true,
     instructions:
       'Delete the files from the object store by their keys where it is your own bucket; otherwise ask the vendor’s support to delete them.',
   },
