@@ -412,6 +412,71 @@ describe('against the simulator', () => {
     expect(sim.truth.rowsOf(made.traceIds[0] ?? '').filter(({ live }) => live)).toHaveLength(200);
   });
 
+  describe('a server that takes fewer rows in one call', () => {
+    const sizesSince = (before: number): number[] =>
+      sim.truth
+        .submissions()
+        .slice(before)
+        .map(({ ids }) => ids.length);
+    const refused = (): number => sim.ledger.count({ family: 'deletes', status: 413 });
+
+    test('P2: one trace that is too large for it goes in smaller calls, of which none is sent twice', async () => {
+      const made = person('chat', 'too-large', { tracesPerPerson: 1, spansPerTrace: 900 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ rejectLargerThan: { events: 200 } });
+      const [before, refusedBefore] = [sim.truth.submissions().length, refused()];
+      let asked = 0;
+      const lastWord = (): Promise<void> => {
+        asked += 1;
+        return Promise.resolve();
+      };
+      await store.submit({ projectId: made.projectId, traces: refs, lastWord, progress: idle });
+      // 500 and 250 are refused, and what was learned is not asked again.
+      expect(refused() - refusedBefore).toBe(2);
+      expect(sizesSince(before)).toEqual([125, 125, 125, 125, 125, 125, 125, 25]);
+      expect(asked).toBe(10);
+      const sent = sim.truth
+        .submissions()
+        .slice(before)
+        .flatMap(({ ids }) => ids);
+      expect([...sent].sort()).toEqual(made.all);
+      expect(sim.truth.isLive(made.traceIds[0] ?? '')).toBe(false);
+    });
+
+    test('P2 P3: a refusal for another reason, after some of it was taken, still ends it, and everything is read again', async () => {
+      const made = person('chat', 'too-large-refused', { tracesPerPerson: 1, spansPerTrace: 600 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      const last = refs[0]?.rowIds?.at(-1) ?? '';
+      sim.habits.set({ rejectLargerThan: { events: 250 }, rejectBatchWith: { ids: [last] } });
+      const before = sim.truth.submissions().length;
+      expect(await failure(submit(refs))).toMatchObject({ reason: 'rejected', status: 400, partlyDone: true });
+      expect(sizesSince(before)).toEqual([250, 250]);
+      expect(sim.truth.rowsOf(made.traceIds[0] ?? '').filter(({ live }) => live)).toHaveLength(100);
+    });
+
+    test('several traces are parted between them before any of them is', async () => {
+      const made = person('chat', 'many-too-large', { tracesPerPerson: 4, spansPerTrace: 100 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ rejectLargerThan: { events: 200 } });
+      const before = sim.truth.submissions().length;
+      await submit(refs);
+      expect(sizesSince(before)).toEqual([200, 200]);
+      expect(made.traceIds.some((id) => sim.truth.isLive(id))).toBe(false);
+    });
+
+    test('one that takes no row at all is not asked for ever', async () => {
+      const made = person('chat', 'all-too-large', { tracesPerPerson: 3, spansPerTrace: 4 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ rejectLargerThan: { events: 0 } });
+      const [before, refusedBefore] = [sim.truth.submissions().length, refused()];
+      expect(await failure(submit(refs))).toMatchObject({ reason: 'rejected', status: 413, partlyDone: false });
+      // All 12 rows, the 8 of two traces, and 4, 2 and 1 of each trace by itself.
+      expect(refused() - refusedBefore).toBe(2 + 3 * 3);
+      expect(sizesSince(before)).toEqual([]);
+      expect(made.traceIds.every((id) => sim.truth.isLive(id))).toBe(true);
+    });
+  });
+
   test.each(['bare', 'metadata', 'trace'] as const)(
     'P4: a row that a late merge revives (%s) is a survivor of the trace it came from',
     async (form) => {
