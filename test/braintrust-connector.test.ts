@@ -76,6 +76,7 @@ interface BtqlBody {
     readonly limit: number;
     readonly cursor?: string;
     readonly select: unknown;
+    readonly from: { readonly name: { readonly name: readonly string[] } };
     readonly filter: {
       readonly children?: readonly {
         readonly left?: { readonly name: string[] };
@@ -409,6 +410,71 @@ describe('against the simulator', () => {
     const taken = sim.truth.submissions().slice(before);
     expect(taken.map(({ ids }) => ids.length)).toEqual([500]);
     expect(sim.truth.rowsOf(made.traceIds[0] ?? '').filter(({ live }) => live)).toHaveLength(200);
+  });
+
+  describe('a server that takes fewer rows in one call', () => {
+    const sizesSince = (before: number): number[] =>
+      sim.truth
+        .submissions()
+        .slice(before)
+        .map(({ ids }) => ids.length);
+    const refused = (): number => sim.ledger.count({ family: 'deletes', status: 413 });
+
+    test('P2: one trace that is too large for it goes in smaller calls, of which none is sent twice', async () => {
+      const made = person('chat', 'too-large', { tracesPerPerson: 1, spansPerTrace: 900 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ rejectLargerThan: { events: 200 } });
+      const [before, refusedBefore] = [sim.truth.submissions().length, refused()];
+      let asked = 0;
+      const lastWord = (): Promise<void> => {
+        asked += 1;
+        return Promise.resolve();
+      };
+      await store.submit({ projectId: made.projectId, traces: refs, lastWord, progress: idle });
+      // 500 and 250 are refused, and what was learned is not asked again.
+      expect(refused() - refusedBefore).toBe(2);
+      expect(sizesSince(before)).toEqual([125, 125, 125, 125, 125, 125, 125, 25]);
+      expect(asked).toBe(10);
+      const sent = sim.truth
+        .submissions()
+        .slice(before)
+        .flatMap(({ ids }) => ids);
+      expect([...sent].sort()).toEqual(made.all);
+      expect(sim.truth.isLive(made.traceIds[0] ?? '')).toBe(false);
+    });
+
+    test('P2 P3: a refusal for another reason, after some of it was taken, still ends it, and everything is read again', async () => {
+      const made = person('chat', 'too-large-refused', { tracesPerPerson: 1, spansPerTrace: 600 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      const last = refs[0]?.rowIds?.at(-1) ?? '';
+      sim.habits.set({ rejectLargerThan: { events: 250 }, rejectBatchWith: { ids: [last] } });
+      const before = sim.truth.submissions().length;
+      expect(await failure(submit(refs))).toMatchObject({ reason: 'rejected', status: 400, partlyDone: true });
+      expect(sizesSince(before)).toEqual([250, 250]);
+      expect(sim.truth.rowsOf(made.traceIds[0] ?? '').filter(({ live }) => live)).toHaveLength(100);
+    });
+
+    test('several traces are parted between them before any of them is', async () => {
+      const made = person('chat', 'many-too-large', { tracesPerPerson: 4, spansPerTrace: 100 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ rejectLargerThan: { events: 200 } });
+      const before = sim.truth.submissions().length;
+      await submit(refs);
+      expect(sizesSince(before)).toEqual([200, 200]);
+      expect(made.traceIds.some((id) => sim.truth.isLive(id))).toBe(false);
+    });
+
+    test('one that takes no row at all is not asked for ever', async () => {
+      const made = person('chat', 'all-too-large', { tracesPerPerson: 3, spansPerTrace: 4 });
+      const refs = refsOf(made.refs, (await lookup(made.refs)).rows);
+      sim.habits.set({ rejectLargerThan: { events: 0 } });
+      const [before, refusedBefore] = [sim.truth.submissions().length, refused()];
+      expect(await failure(submit(refs))).toMatchObject({ reason: 'rejected', status: 413, partlyDone: false });
+      // All 12 rows, the 8 of two traces, and 4, 2 and 1 of each trace by itself.
+      expect(refused() - refusedBefore).toBe(2 + 3 * 3);
+      expect(sizesSince(before)).toEqual([]);
+      expect(made.traceIds.every((id) => sim.truth.isLive(id))).toBe(true);
+    });
   });
 
   test.each(['bare', 'metadata', 'trace'] as const)(
@@ -881,6 +947,23 @@ describe('against the simulator', () => {
     }
   });
 
+  test('P3 P6: a project counts as empty only by a read that has caught up', async () => {
+    const own = await startBraintrustSimulator({ clock, limits: false });
+    try {
+      own.seedPeople({ project: 'full', people: ['somebody'], tracesPerPerson: 2 });
+      const { id: projectId } = own.createProject({ name: 'empty' });
+      const mine = connect(own.url, clock, { apiKey: own.apiKey });
+      const all = await mine.projects(idle);
+      const query = { projects: all, terms: terms('x'), window, want: 2, exclude: () => false, progress: idle };
+      own.habits.set({ freshnessAbsent: true });
+      expect((await mine.controls(query)).silent).toEqual([{ projectId, holdsRuns: true }]);
+      own.habits.reset();
+      expect((await mine.controls(query)).silent).toEqual([{ projectId, holdsRuns: false }]);
+    } finally {
+      await own.close();
+    }
+  });
+
   test('P22: copies made from the traces are found before the delete, and told apart', async () => {
     const state = await sdkState(sim);
     const logger = initLogger({ projectName: 'copied', state, asyncFlush: true });
@@ -952,6 +1035,24 @@ describe('against the simulator', () => {
     const { left } = await mine.lookupCopies(copies.copies, idle);
     expect(left.map(({ kind }) => kind).sort()).toEqual(['attachments', 'datasets', 'row-history']);
     expect(sim.truth.isRowLive('d-2', datasetId)).toBe(true);
+  });
+
+  test.each([
+    ['dataset', ['dataset-snapshots', 'datasets']],
+    ['experiment', ['experiments']],
+    ['project_logs', ['attachments', 'row-history']],
+  ])('P1 P3: copies of which a read has not caught up are told as not examined (%s)', async (source, kinds) => {
+    const made = person('chat', `unfresh-copies-${source}`);
+    for (const type of ['dataset', 'experiment'] as const) sim.createContainer('chat', type, `${type} for ${source}`);
+    const stale = through(
+      (body) => body,
+      (answer, { query }) => (query.from.name.name[0] === source ? { ...answer, freshness_state: {} } : answer),
+    );
+    const { rows } = await lookup(made.refs);
+    expect((await store.copies(made.refs, rows, idle)).notExamined).toEqual([]);
+    const found = await stale.copies(made.refs, rows, idle);
+    expect(found.notExamined.map(({ kind }) => kind).sort()).toEqual(kinds);
+    for (const { why } of found.notExamined) expect(why).toMatch(/does not say whether it has read the latest writes/);
   });
 
   describe('erasing copies', () => {
@@ -1046,6 +1147,22 @@ describe('against the simulator', () => {
       const { receipts } = await mine.eraseCopies!(part, lastWord, idle);
       expect(receipts).toEqual([]);
       for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(true);
+    });
+
+    test('P3 P22: a trace of an experiment stays while its reads do not show what was written last; a later one goes', async () => {
+      const { mine, experiment, copies, project } = await copied('copies-unfresh');
+      const ours = copies.filter(({ kind }) => kind === 'experiments');
+      expect(byId(ours)).toEqual([`${project}-score`, `${project}-task`]);
+      sim.habits.set({ freshnessAbsent: true });
+      try {
+        expect((await mine.eraseCopies!(ours, lastWord, idle)).receipts).toEqual([]);
+      } finally {
+        sim.habits.reset();
+      }
+      for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(true);
+      expect((await mine.eraseCopies!(ours, lastWord, idle)).receipts).toHaveLength(1);
+      for (const id of ['task', 'score']) expect(sim.truth.isRowLive(`${project}-${id}`, experiment)).toBe(false);
+      expect(sim.truth.isRowLive(`${project}-theirs`, experiment)).toBe(true);
     });
 
     test('P19: an answer that names rows which were not sent switches the deletes off, for copies too', async () => {
@@ -1281,10 +1398,100 @@ describe('against the simulator', () => {
     });
   });
 
-  test('row history that a server does not show any more is not reported as left', async () => {
-    const [project] = projects;
-    const copies = [{ kind: 'row-history', id: `${project?.id ?? ''}/1/${UNKNOWN}`, traceId: UNKNOWN }];
-    expect((await store.lookupCopies(copies, idle)).left).toEqual([]);
+  describe('older versions', () => {
+    /** A connection to a data plane that runs every query against what is there now, whatever transaction it names. */
+    const ignoringVersions = (at: BraintrustSimulator): TraceStore =>
+      openStore('test', configOf(at.url, { apiKey: at.apiKey }), {
+        clock: fastClock(),
+        fetch: (input, init) => {
+          if (!(input as string).endsWith('/btql')) return fetch(input, init);
+          const body = { ...(JSON.parse(init?.body as string) as object), version: undefined };
+          return fetch(input, { ...init, body: JSON.stringify(body) });
+        },
+      });
+
+    test('P1 P3: are not believed to be gone because a read at an older transaction does not show them', async () => {
+      const made = person('chat', 'versions');
+      const mine = ignoringVersions(sim);
+      const { rows } = await lookup(made.refs, mine);
+      const { copies } = await mine.copies(made.refs, rows, idle);
+      const history = copies.filter(({ kind }) => kind === 'row-history');
+      expect(history.map(({ traceId }) => traceId).sort()).toEqual([...made.traceIds].sort());
+      await submit(refsOf(made.refs, rows), mine);
+      const ignored = await mine.lookupCopies(history, idle);
+      expect(ignored.left).toEqual(history);
+      // What such a read shows is on record all the same.
+      const shown = await store.lookupCopies(history, idle);
+      expect(shown.left).toEqual(history);
+      expect([ignored, shown].map(({ reports }) => reports.map((report) => report.rows))).toEqual([[0], [2]]);
+    });
+
+    test('P1: a lane over a data plane that ignores versions does not end as if they were erased', async () => {
+      const own = await startBraintrustSimulator({ clock: fastClock(), limits: false });
+      try {
+        const people = ['u_42', 'other-1', 'other-2'];
+        own.seedPeople({ project: 'p', people, tracesPerPerson: 2, atMs: T0 - DAY_MS });
+        await LaneSteps.over(ignoringVersions(own), async (steps) => {
+          const planned = await steps.resolve();
+          await steps.remove(planned.book);
+          const read = await steps.verify(planned.book, { cleanReads: 1 });
+          expect(read.verdict).toBe('verified-with-exceptions');
+          expect(read.traces).toMatchObject({ matched: 2, verifiedAbsent: 2 });
+          expect(read.copies).toMatchObject({ found: 2, erased: 0, manual: 2 });
+          expect(read.exceptions).toContainEqual(expect.objectContaining({ kind: 'manual-copies', count: 2 }));
+          expect(read.tasks).toMatchObject([{ kind: 'row-history', count: 2 }]);
+        });
+        expect(own.truth.allTraces().filter(({ traceId }) => own.truth.isLive(traceId))).toHaveLength(4);
+      } finally {
+        await own.close();
+      }
+    });
+  });
+
+  test('P1 P22: attachments that the controller accepted beforehand are on record, no exception and nobody’s task', async () => {
+    const rest = ['row-history', 'playgrounds', 'derived-data', 'proxy-cache'];
+    for (const accept of [rest, [...rest, 'attachments']]) {
+      const own = await startBraintrustSimulator({ clock: fastClock(), limits: false });
+      try {
+        const file = { type: 'braintrust_attachment', key: 'files/face', filename: 'f', content_type: 'image/png' };
+        const fields = { input: { picture: file } };
+        own.seedPeople({ project: 'p', people: ['other-1', 'other-2'], tracesPerPerson: 1, atMs: T0 - DAY_MS });
+        own.seed({
+          project: 'p',
+          traces: [{ spans: [{ created: T0 - DAY_MS, metadata: { user_id: 'u_42' }, fields }] }],
+        });
+        const mine = openStore('test', configOf(own.url, { apiKey: own.apiKey, accept }), { clock: fastClock() });
+        await LaneSteps.over(
+          mine,
+          async (steps) => {
+            const planned = await steps.resolve();
+            await steps.remove(planned.book);
+            const read = await steps.verify(planned.book, { cleanReads: 1 });
+            // Accepted or not, they are there and are counted: the one file, and the older versions of the one trace.
+            expect(read.copies).toMatchObject({ found: 2, erased: 0, manual: 2 });
+            const isAccepted = accept.includes('attachments');
+            const exceptions = isAccepted ? [] : [{ kind: 'manual-copies', count: 1 }];
+            expect(read).toMatchObject({
+              verdict: isAccepted ? 'verified' : 'verified-with-exceptions',
+              traces: { matched: 1, verifiedAbsent: 1 },
+              exceptions,
+            });
+            expect(read.tasks?.map(({ kind, count }) => [kind, count])).toEqual(
+              isAccepted ? undefined : [['attachments', 1]],
+            );
+            const { entries } = (await steps.recorded()).lanes['prod'] ?? { entries: [] };
+            const [plan] = entries.flatMap(({ entry }) => (entry.kind === 'plan' ? [entry] : []));
+            expect(plan?.accepted).toEqual(accept);
+            const last = entries.flatMap(({ entry }) => (entry.kind === 'read' ? [entry] : [])).at(-1);
+            expect(last?.copies).toMatchObject({ found: 2, manual: 2 });
+          },
+          (deps) => ({ ...deps, accept }),
+        );
+        expect(own.truth.allTraces().filter(({ traceId }) => own.truth.isLive(traceId))).toHaveLength(2);
+      } finally {
+        await own.close();
+      }
+    }
   });
 
   test('kinds of copies that the config leaves out are not looked for, and the traits say so', async () => {

@@ -348,8 +348,8 @@ export interface CopyTrait {
   /** Whether it goes with its trace, according to the vendor: then it is looked at again at the end. */
   readonly goesWithTrace: boolean;
   /**
-   * Whether it is a property of the store, such as readable older versions, and not data that somebody put elsewhere: a
-   * controller who accepts the kind then accepts what is found of it (P1). Default: no.
+   * Whether it is a property of the store, such as readable older versions, or files of traces that no call deletes, and not
+   * data that somebody put elsewhere: a controller who accepts the kind then accepts what is found of it (P1). Default: no.
    */
   readonly isLimit?: boolean;
   /**

@@ -56,7 +56,10 @@ export const braintrustConnectionSchema = z
      * documents no such key. Default: the names that applications use most.
      */
     threads: threadsSchema(keySchema, ['metadata.session_id', 'metadata.thread_id', 'metadata.conversation_id']),
-    /** Limits that the controller has accepted, by name of copy kind or limit. */
+    /**
+     * Limits that the controller has accepted, by name of copy kind or limit. Of `row-history` and `attachments` what is
+     * found is accepted too, `attachments` with files in buckets of your own; of any other kind, that it is not examined.
+     */
     accept: acceptSchema('Braintrust', ACCEPTABLE),
     /** How long a tombstone may take to show everywhere. Default and least for real stores: 2 min. */
     settle: durationSchema.prefault('2 min'),

@@ -89,7 +89,8 @@ export async function findControls(
 
 /**
  * Which of the projects hold any row. Those seen to hold some are remembered: that one was emptied since would only make
- * a verdict more careful. What the bounded queries leave open counts as holding rows, for the same reason.
+ * a verdict more careful. What the bounded queries leave open counts as holding rows, for the same reason, and so does what
+ * an answer does not show that has not caught up with what was written.
  */
 async function projectsWithRows(
   { rows, filled }: Pick<ControlSources, 'rows' | 'filled'>,
@@ -103,10 +104,11 @@ async function projectsWithRows(
   for (let before = Number.POSITIVE_INFINITY; open.size > 0 && open.size < before && calls < MOST_CALLS;) {
     before = open.size;
     const ids = [...open].slice(0, MOST_OBJECTS);
-    const page = await rows.page(state, { source: 'project_logs', ids, filter, window: null });
+    const page = await rows.page(state, { source: 'project_logs', ids, filter, window: null }, { caughtUp: true });
     calls += 1;
     for (const { objectId } of page.rows) filled.add(objectId);
-    for (const id of ids) if (page.complete || filled.has(id)) open.delete(id);
+    const showsAll = page.complete && state.inconclusive === null;
+    for (const id of ids) if (showsAll || filled.has(id)) open.delete(id);
   }
   return new Set(projectIds.filter((id) => filled.has(id) || open.has(id)));
 }

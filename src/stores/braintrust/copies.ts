@@ -35,6 +35,7 @@ export interface CopySources {
 
 /**
  * Finds copies of traces elsewhere in the organization, before the traces are deleted: afterwards nothing leads to them.
+ * So a kind of which a read has not caught up with what was written is told as not examined, besides what it did show.
  *
  * Ids of copies name what is needed to look at them again: `datasets`, `experiments` object/row · `dataset-snapshots`
  * dataset/snapshot · `attachments` the key in the object store · `row-history` project/transaction/row.
@@ -51,14 +52,18 @@ export async function findCopies(
   const notExamined: { kind: CopyKind; why: string; traceIds?: readonly string[] }[] = [];
   const reports: ReadReport[] = [];
 
-  const part = async (kind: CopyKind, examine: (state: ReadState) => Promise<void>): Promise<void> => {
+  const part = async (kinds: readonly CopyKind[], examine: (state: ReadState) => Promise<void>): Promise<void> => {
     const state = sources.rows.state(progress);
+    const leaveOpen = (why: string): void => {
+      for (const kind of kinds) notExamined.push({ kind, why });
+    };
     try {
       await examine(state);
+      if (state.inconclusive !== null) leaveOpen(state.inconclusive);
     } catch (error) {
       const why = unavailable(error);
       if (why === null) throw error;
-      notExamined.push({ kind, why });
+      leaveOpen(why);
     } finally {
       if (state.tally.calls > 0) reports.push(state.report('copies', null));
     }
@@ -68,7 +73,7 @@ export async function findCopies(
     notExamined.push({ kind: 'attachments', why: `more than ${MOST_ROWS_WITH_CONTENT} rows to look through` });
   }
   const withContent = sources.attachments && rows.length <= MOST_ROWS_WITH_CONTENT;
-  await part(withContent ? 'attachments' : 'row-history', async (state) => {
+  await part(withContent ? ['attachments', 'row-history'] : ['row-history'], async (state) => {
     const looked = await contentOf(sources, state, withContent ? rows : firstOfEach(rows), withContent);
     copies.push(...looked.attachments, ...looked.history);
     const unversioned = looked.unversioned.length;
@@ -77,7 +82,9 @@ export async function findCopies(
   });
 
   for (const other of objects.examined) {
-    await part(other.kind, async (state) => {
+    // Only rows of datasets that were found lead to snapshots.
+    const kinds: readonly CopyKind[] = other.kind === 'datasets' ? ['datasets', 'dataset-snapshots'] : [other.kind];
+    await part(kinds, async (state) => {
       for (const { row, traceIds, others } of await madeFrom(sources, state, other, rows)) {
         const copy = { kind: other.kind, id: `${row.objectId}/${row.id}`, where: `${other.source} ${row.objectId}` };
         // People may share this question: each of them must hear of it.
@@ -88,7 +95,7 @@ export async function findCopies(
 
   const datasets = copies.filter(({ kind }) => kind === 'datasets');
   if (datasets.length > 0) {
-    await part('dataset-snapshots', async ({ tally }) => {
+    await part(['dataset-snapshots'], async ({ tally }) => {
       const listed = await objects.entries(tally, '/v1/dataset_snapshot', snapshotsSchema);
       for (const { id, dataset_id: dataset } of listed) {
         const inside = datasets.filter((copy) => copy.id.startsWith(`${dataset}/`)).map(({ traceId }) => traceId);
@@ -100,7 +107,7 @@ export async function findCopies(
     });
   }
 
-  await part('cloud-exports', async ({ tally }) => {
+  await part(['cloud-exports'], async ({ tally }) => {
     const listed = await objects.entries(tally, '/v1/project_automation', automationsSchema);
     const concerned = listed.map(({ project_id: project, config }) => ({
       config,
@@ -311,6 +318,10 @@ export async function experimentTraces(
 /**
  * Looks at copies again, each by its own id. One whose route does not answer any more, and one that no route shows, counts
  * as still there: nothing showed that it is gone.
+ *
+ * Older versions stay whatever is shown of them; that goes on record. Nothing promises that a server heeds `version`, and
+ * no control can tell: one that ignores it answers with what is there now, and one that heeds it hides what is older than
+ * the plan's retention limit, row by row, so that a version which shows says nothing of another.
  */
 export async function lookAgain(
   { rows, objects }: Pick<CopySources, 'rows' | 'objects'>,
@@ -329,7 +340,7 @@ export async function lookAgain(
     try {
       const there = await look(state, some);
       // A read that has not caught up shows nothing of what was tombstoned, or written, a moment ago.
-      const unproven = state.inconclusive !== null && kind !== 'row-history';
+      const unproven = state.inconclusive !== null || kind === 'row-history';
       left.push(...(unproven ? some : some.filter(({ id }) => there.has(id))));
     } catch (error) {
       if (unavailable(error) === null) throw error;

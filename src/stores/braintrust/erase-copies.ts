@@ -26,7 +26,8 @@ const SOURCES = [
  * of both take the same field as that of project logs (vendor's spec). Snapshots are left alone, since one holds the rows
  * of everybody; files have no call that deletes them.
  *
- * A trace of an experiment goes whole or not at all: where it has rows by now that nobody named, it stays.
+ * A trace of an experiment goes whole or not at all: where it has rows by now that nobody named, it stays; and so do all of
+ * an experiment while its reads do not show what was written last, which may be such a row.
  *
  * @throws StoreError for trouble that may pass, and when the store says that it deleted rows which were not sent.
  */
@@ -44,7 +45,7 @@ export async function eraseCopies(
       ({ id }) => id.slice(0, id.indexOf('/')),
     );
     for (const [objectId, inside] of byObject) {
-      const doomed = source === 'experiment' ? await whole(rows, state, objectId, inside) : inside;
+      const doomed = source === 'experiment' ? await whole(rows, state.part(), objectId, inside) : inside;
       const template = `/v1/${source}/{${source}}/insert`;
       for (const some of chunks(doomed, MOST_IDS_PER_DELETE)) {
         await calls.make(kind, some, async (part) => {
@@ -83,7 +84,10 @@ function rowIdOf({ id }: Copy): string {
   return id.slice(id.indexOf('/') + 1);
 }
 
-/** Those of the rows whose traces, as they stand in the experiment now, hold no row that is not among them. */
+/**
+ * Those of the rows whose traces, as they stand in the experiment now, hold no row that is not among them; none where the
+ * reads have not caught up.
+ */
 async function whole(
   rows: Rows,
   state: ReadState,
@@ -104,5 +108,6 @@ async function whole(
       if (row.root !== null && !named.has(row.id)) grown.add(row.root);
     }
   }
+  if (state.inconclusive !== null) return [];
   return [...named].flatMap(([id, copy]) => (grown.has(roots.get(id) ?? '') ? [] : [copy]));
 }

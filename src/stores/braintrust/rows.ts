@@ -52,10 +52,16 @@ export class ReadState {
   /** Why the read does not prove anything, or null. */
   inconclusive: string | null = null;
   /** Codes of warnings that are not about how the query is written. */
-  readonly warnings = new Set<string>();
+  readonly warnings: Set<string>;
 
-  constructor(tally: Tally) {
+  constructor(tally: Tally, warnings = new Set<string>()) {
     this.tally = tally;
+    this.warnings = warnings;
+  }
+
+  /** For a part of the read that is to be believed, or not, by itself; it is reported with the whole. */
+  part(): ReadState {
+    return new ReadState(this.tally, this.warnings);
   }
 
   report(purpose: ReadReport['purpose'], window: Window | null, asked = 0, seen = 0): ReadReport {
@@ -125,15 +131,22 @@ export class Rows {
     return [...found.values()];
   }
 
-  /** The first page by `_pagination_key`, whether it is all, and without a second look at how fresh it is. */
+  /**
+   * The first page by `_pagination_key`, and whether it is all. How fresh it is is only looked at where what it does not
+   * show matters (`caughtUp`): then the state keeps it, as for `all`.
+   */
   async page(
     state: ReadState,
     query: RowsQuery,
-    options: { readonly limit?: number; readonly newestFirst?: boolean } = {},
+    options: { readonly limit?: number; readonly newestFirst?: boolean; readonly caughtUp?: boolean } = {},
   ): Promise<{ readonly rows: readonly WireRow[]; readonly complete: boolean }> {
     const limit = Math.min(options.limit ?? this.#pageSize, this.#pageSize);
     const sort = options.newestFirst === true ? descending(KEY) : ascending(KEY);
-    const answer = await this.#once(state, query, query.window, { limit, sort });
+    const form = { limit, sort };
+    const answer: Answered =
+      options.caughtUp === true
+        ? await this.#fresh(state, query, query.window, form)
+        : await this.#once(state, query, query.window, form);
     state.tally.rows += answer.rows.length;
     return { rows: answer.rows, complete: this.#isLast(answer, answer.rows.length, limit) };
   }

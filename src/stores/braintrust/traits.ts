@@ -9,7 +9,10 @@ import type { CopyTrait, StoreTraits } from '../port.ts';
  */
 export const ID_PATTERN = /^(?!\p{Z})[^\p{C}\p{Zl}\p{Zp}]{1,256}(?<!\p{Z})$/u;
 
-/** Row ids in one delete. The vendor publishes no maximum; a tombstone of the longest id stays far below its body limit. */
+/**
+ * Row ids in one delete. The vendor publishes no maximum. So many tombstones of the longest ids, of 256 characters of four
+ * bytes, are 0.55 MB, far below the 6 MB that its SDK keeps a write to; a server that takes less says so by a 413.
+ */
 export const MOST_IDS_PER_DELETE = 500;
 
 /** Spellings of all people in one combined search. No length limit of a query is published. */
@@ -50,6 +53,8 @@ const COPY_MAP = [
     text: 'Files that the traces refer to, in the object store: no call of the API deletes them',
     examined: true,
     goesWithTrace: false,
+    // The vendor's SDK and data planes put them there by themselves, out of what was logged.
+    isLimit: true,
     instructions:
       'Delete the files from the object store by their keys where it is your own bucket; otherwise ask the vendor’s support to delete them.',
   },
@@ -113,6 +118,7 @@ export type CopyKind = (typeof COPY_KINDS)[number];
 /** What no call of the API can show. */
 const LIMITS: readonly string[] = [
   'Absence means: not visible in fresh live reads with this key. A tombstone hides a row; older versions stay in storage until the vendor drops their segments, which nothing documents, or until retention passes.',
+  'Older versions are never shown to be gone: nothing tells whether a server heeds the transaction that a query names. What such a query still showed at the end is on record.',
   'Rows older than the plan’s retention limit are invisible to every query, whether or not they were physically removed.',
   'Both searches by person use the same endpoint and index. They differ in shape (matching spans; whole traces with a matching span) and in comparison (equality; lists): a defect of either shows as a disagreement, one of the index itself only through the reads by id.',
   'Identifiers are found under the configured metadata keys, in the spellings searched. Tags and content are not searched.',
