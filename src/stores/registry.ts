@@ -57,6 +57,8 @@ export interface OpenStoreOptions {
   readonly log?: StoreLog;
   /** File in which the connection's kill switch is kept, see `killSwitchFile`. @default in memory only. */
   readonly killSwitchFile?: string;
+  /** File in which the calls of the day are kept where there is a quota, see `spentCallsFile`. @default in memory only. */
+  readonly spentCallsFile?: string;
   /** @default the global fetch. */
   readonly fetch?: typeof fetch;
 }
@@ -75,6 +77,7 @@ export function openStore(name: string, config: Connection, options: OpenStoreOp
     killSwitch,
     log: (fields: Parameters<StoreLog>[0], message: string): void => log?.({ connection: name, ...fields }, message),
     ...(options.fetch === undefined ? {} : { fetch: options.fetch }),
+    ...(options.spentCallsFile === undefined ? {} : { spentCallsFile: options.spentCallsFile }),
   };
   return guarded(batched(open(config, parts), options.clock, killSwitch), killSwitch);
 }
