@@ -25,6 +25,7 @@ import { createLogger, describeError, temporalLogger } from './log.ts';
 import type { TraceStore } from './stores/port.ts';
 import { killSwitchFile } from './stores/kill-switch.ts';
 import { openStore } from './stores/registry.ts';
+import { spentCallsFile } from './stores/spent-calls.ts';
 import { createDataConverter, FAILURE_CONVERTER_PATH } from './temporal/codec.ts';
 import { LETHE_SEARCH_ATTRIBUTES } from './temporal/search-attributes.ts';
 import { ensureNamespace, ensureSearchAttributes, TemporalSetupError } from './temporal/server.ts';
@@ -127,6 +128,7 @@ export async function createWorkers(config: LetheConfig, options: CreateWorkersO
         openStore(name, connectionConfig, {
           clock: config.clock,
           killSwitchFile: killSwitchFile(config.stateDir, name),
+          spentCallsFile: spentCallsFile(config.stateDir, name),
           log: (fields, message) => {
             logger.debug(fields, message);
           },

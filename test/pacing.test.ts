@@ -1,14 +1,21 @@
-import { describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { parseConfig } from '../src/config/config.ts';
 import type { Clock } from '../src/erasure/clock.ts';
 import { virtualNow } from '../src/erasure/clock.ts';
 import { DAY_MS, HOUR_MS } from '../src/erasure/rhythm.ts';
 import { startLangSmithSimulator } from '../src/simulators/langsmith/index.ts';
+import { startRespanSimulator } from '../src/simulators/respan/index.ts';
 import type { Limit } from '../src/stores/pacing.ts';
 import { Pacer } from '../src/stores/pacing.ts';
 import { StoreError } from '../src/stores/port.ts';
 import { connectionSchema, openStore } from '../src/stores/registry.ts';
+import { spentCallsFile } from '../src/stores/spent-calls.ts';
+import { CONNECTION, World } from './support/world.ts';
 
 interface Call {
   readonly seniority: number;
@@ -270,6 +277,162 @@ describe('turns', () => {
     await old;
     // A quarter of what was given out while all four were long.
     expect(track.countOf(1) - before).toBeGreaterThan(60);
+  });
+});
+
+describe('a quota of a day', () => {
+  const limit = { calls: 100, perMs: DAY_MS };
+  let state: string;
+  let file: string;
+  beforeEach(() => {
+    state = mkdtempSync(join(tmpdir(), 'lethe-quota-'));
+    file = spentCallsFile(state, 'respan-prod');
+  });
+  afterEach(() => {
+    rmSync(state, { recursive: true });
+  });
+
+  /** What a process sees that begins now. */
+  const begin = (clock: Clock): Track => new Track({ day: { ...limit, keptIn: file } }, clock);
+
+  test('is waited out by day at a store whose config names it, over a restart too', async () => {
+    // A day is four seconds.
+    const clock = clockOf(DAY_MS / 4000);
+    const sim = await startRespanSimulator({ clock });
+    try {
+      const { connections } = parseConfig(
+        {
+          temporal: { address: '127.0.0.1:1', namespace: 'lethe' },
+          identifiers: ['user_id'],
+          connections: {
+            'respan-prod': {
+              store: 'respan',
+              baseUrl: sim.url,
+              apiKey: sim.apiKey,
+              environments: ['prod'],
+              startDate: '2026-10-26',
+              identifiers: { user_id: ['customer_identifier'] },
+              callsPerMinute: 60,
+              dailyCalls: 100,
+            },
+          },
+        },
+        { env: {} },
+      );
+      const config = connections['respan-prod'];
+      if (config === undefined) throw new Error('has no connection');
+      const open = () => openStore('respan-prod', config, { clock, spentCallsFile: file });
+      const read = async (store: ReturnType<typeof open>, calls: number): Promise<void> => {
+        const until = sim.ledger.entries.length + calls;
+        while (sim.ledger.entries.length < until) {
+          const progress = (): void => undefined;
+          const projects = await store.projects(progress);
+          const window = { fromMs: 0, toMs: virtualNow(clock) + DAY_MS };
+          const terms = [{ kind: 'user_id', keys: ['customer_identifier'], variants: ['u_42'] }];
+          await store.finders[0]?.find({ projects, terms, window, controls: [], progress });
+        }
+      };
+      const beganMs = virtualNow(clock);
+      await read(open(), 90);
+      // The worker ended; the store's day has not.
+      await read(open(), 40);
+      expect(virtualNow(clock) - beganMs).toBeGreaterThan(DAY_MS);
+      expect(
+        mostWithin(
+          sim.ledger.entries.map(({ atMs }) => ({ seniority: 0, startMs: atMs, endMs: atMs })),
+          DAY_MS,
+        ),
+      ).toBeLessThanOrEqual(100);
+      expect(sim.ledger.list({ status: 429 })).toEqual([]);
+    } finally {
+      await sim.close();
+    }
+  });
+
+  test('a process that ends in the midst of its calls leaves no fewer than it made, and a few more at most', async () => {
+    const clock = clockOf(1);
+    const killed = begin(clock);
+    await killed.step(1, 41);
+    // Under way when the process is killed.
+    for (let at = 0; at < 3; at += 1) await killed.pacer.take({ shape: 'call', route: 'GET /x', seniority: 1 });
+    const next = begin(clock);
+    await refusalOf(next.step(2, 100));
+    expect(next.calls.length).toBeLessThanOrEqual(56);
+    expect(next.calls.length).toBeGreaterThanOrEqual(54);
+  });
+
+  test('is written down ahead and in blocks, and what a day has passed over is forgotten', async () => {
+    const clock = clockOf(DAY_MS / 500);
+    const track = begin(clock);
+    await track.call(1);
+    const first = readFileSync(file, 'utf8');
+    await track.call(1);
+    expect(readFileSync(file, 'utf8')).toBe(first);
+    await track.call(1);
+    expect(readFileSync(file, 'utf8')).not.toBe(first);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    await sleep(600);
+    await track.step(1, 2);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({
+      blocks: [
+        { calls: 2, endedMs: expect.any(Number) },
+        { calls: 2, endedMs: null },
+      ],
+    });
+  });
+
+  test.each(['{"blocks":', '[]', '{"blocks":[{"calls":-1,"endedMs":0}]}'])(
+    'a file that holds %j counts as a day that is spent from now on, once',
+    async (text) => {
+      const clock = clockOf(DAY_MS / 500);
+      await begin(clock).call(1);
+      writeFileSync(file, text);
+      const beganMs = virtualNow(clock);
+      begin(clock);
+      const later = begin(clock);
+      await later.call(1);
+      const waitedMs = virtualNow(clock) - beganMs;
+      expect(waitedMs).toBeGreaterThanOrEqual(DAY_MS);
+      expect(waitedMs).toBeLessThan(2 * DAY_MS);
+    },
+  );
+
+  test('ends that another clock has told lie in the future count as now', async () => {
+    const clock = clockOf(DAY_MS / 500);
+    await begin(clock).call(1);
+    writeFileSync(file, JSON.stringify({ blocks: [{ calls: 100, endedMs: virtualNow(clock) + 1000 * DAY_MS }] }));
+    const beganMs = virtualNow(clock);
+    await begin(clock).call(1);
+    expect(virtualNow(clock) - beganMs).toBeLessThan(2 * DAY_MS);
+  });
+
+  test('a disk that takes nothing stops no call', async () => {
+    writeFileSync(join(state, 'quotas'), '');
+    const track = begin(clockOf(1));
+    // No file could be looked for there either: that is no reason to think that a day is spent.
+    await track.step(1, 10);
+    expect(track.calls).toHaveLength(10);
+  });
+
+  test('a worker keeps it beside its records, for the connection that has one', async () => {
+    const world = await World.start('keeps-quota', {
+      config: (config) => ({
+        ...config,
+        connections: Object.fromEntries(
+          Object.entries(config.connections).map(([name, connection]) => [name, { ...connection, dailyCalls: 10_000 }]),
+        ),
+      }),
+    });
+    try {
+      world.seed(['u_42'], 1);
+      const { requestId } = await world.erase();
+      await world.until(requestId, ({ status }) => status !== 'planning');
+      const kept = spentCallsFile(world.stateDir, CONNECTION);
+      expect(existsSync(kept)).toBe(true);
+      expect(readFileSync(kept, 'utf8')).not.toContain('u_');
+    } finally {
+      await world.close();
+    }
   });
 });
 

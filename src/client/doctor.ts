@@ -59,6 +59,10 @@ const TASK_QUEUE_TYPE = { workflow: 1, activity: 2 } as const;
 /**
  * Looks at everything that erasures depend on and that can be seen without changing it. Never throws for what it finds:
  * a server that does not answer is a finding.
+ *
+ * Each store is opened anew, usually in another process than the worker's: the calls, a few for each connection, keep to
+ * the limits but count against no budget of the worker's, nor against the kept day (`dailyCalls`). Near a store's limits
+ * run it sparingly: the worker's own calls may be refused then, which it waits out.
  */
 export async function runDoctor(config: LetheConfig, options: DoctorOptions = {}): Promise<DoctorReport> {
   const checks: DoctorCheck[] = [];

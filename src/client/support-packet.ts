@@ -3,6 +3,8 @@ import { join, resolve } from 'node:path';
 import type { ConnectionConfig } from '../config/config.ts';
 import { bookSchema, deltaSchema, type Book, type BookEntry, type Delta } from '../erasure/book.ts';
 import type { RecordView, SubmitEntry } from '../evidence/record.ts';
+import { supportPartOf } from '../stores/registry.ts';
+import type { SupportPart } from '../stores/support.ts';
 import { isErrno, writeAtomically } from '../vault/files.ts';
 import { VaultLostError, type Vault } from '../vault/vault.ts';
 import { LETHE_VERSION } from '../version.ts';
@@ -56,9 +58,8 @@ interface Source {
 }
 
 /**
- * Writes what the support of each store asks for when it is told that deleted traces are still there: LangSmith ids of
- * workspace, projects and traces with the times of submission; Braintrust the row ids of the deletes, and a query with its
- * counts before and after; Respan environment, filters and what the answers counted.
+ * Writes what the support of each store asks for when it is told that deleted traces are still there: ids and times of
+ * submission, the answers' own counts, and what that store's folder says that its vendor wants besides.
  *
  * @throws NoSupportPacketError when the vault does not give the ids.
  */
@@ -138,8 +139,18 @@ function packetOf(source: Source, options: SupportPacketOptions): object {
   const plan = lane.find((entry) => entry.kind === 'plan');
   const latestRead = lane.findLast((entry) => entry.kind === 'read');
   const store = config?.store ?? plan?.store ?? 'unknown';
-  const projectIds = new Set(chosen.map(({ projectId }) => projectId));
-  const common = {
+  const projectIds = [...new Set(chosen.map(({ projectId }) => projectId))];
+  const projects = book.projects.filter(({ id }) => projectIds.includes(id));
+  const plannedAt = plan?.at ?? null;
+  const latestReadAt = latestRead?.at ?? null;
+  const deleteCalls = callsOf(source);
+  const deletes = deleteCalls.map(({ traceIds }) => traceIds);
+  // Of a connection that is no longer in the config nobody knows the address.
+  const part: SupportPart =
+    config === undefined
+      ? { packet: { projects } }
+      : supportPartOf(config, { projects, projectIds, plannedAt, latestReadAt, deletes });
+  return {
     format: 'lethe-support-packet/1',
     warning: WARNING,
     requestId,
@@ -148,48 +159,15 @@ function packetOf(source: Source, options: SupportPacketOptions): object {
     simulated: view.simulated,
     client: { lethe: LETHE_VERSION, node: process.version },
     selection: options.allTraces === true ? 'every trace of the request' : 'traces that survived or are inconclusive',
-    plannedAt: plan?.at ?? null,
-    latestReadAt: latestRead?.at ?? null,
-    deleteCalls: callsOf(source),
+    plannedAt,
+    latestReadAt,
+    deleteCalls,
+    ...part.packet,
+    traces: chosen.map((entry) => {
+      const trace = traceOf(source, entry);
+      return { ...trace, ...part.trace?.({ ...trace, rowIds: entry.rowIds }) };
+    }),
   };
-  const projects = book.projects.filter(({ id }) => projectIds.has(id));
-  switch (config?.store) {
-    case 'langsmith':
-      return {
-        ...common,
-        baseUrl: config.baseUrl,
-        organizationId: null,
-        workspaceId: config.workspaceId ?? null,
-        hint: 'Where an id of organization or workspace is null, Lethe was never told it: the settings page of the workspace shows both.',
-        projects,
-        traces: chosen.map((entry) => traceOf(source, entry)),
-      };
-    case 'braintrust':
-      return {
-        ...common,
-        appUrl: config.appUrl,
-        organization: config.organization ?? null,
-        projects,
-        hint: 'Each delete call answered with row_ids that named exactly the rows sent, or it would have been told as broken.',
-        traces: chosen.map((entry) => ({
-          ...traceOf(source, entry),
-          row_ids: entry.rowIds,
-          before: { query: btql(entry), rows: entry.runs, at: plan?.at ?? null },
-          after: { query: btql(entry), rows: entry.readable ?? 0, at: latestRead?.at ?? null },
-        })),
-      };
-    case 'respan':
-      return {
-        ...common,
-        baseUrl: config.baseUrl,
-        environments: [...projectIds],
-        hint: 'Filters were sent as told here, over the whole range of time; a trace by itself went by its id in the path. Counts are those of the store’s own answers; of a call that several requests shared, of all of them.',
-        filters: callsOf(source).map(({ traceIds }) => ({ trace_unique_id: { operator: 'in', value: traceIds } })),
-        traces: chosen.map((entry) => traceOf(source, entry)),
-      };
-    default:
-      return { ...common, projects, traces: chosen.map((entry) => traceOf(source, entry)) };
-  }
 }
 
 interface DeleteCall {
@@ -223,7 +201,7 @@ function callsOf({ connection, view, deltas, chosen }: Source): readonly DeleteC
   });
 }
 
-function traceOf(source: Source, { projectId, traceId, state, readable, runs }: BookEntry): object {
+function traceOf(source: Source, { projectId, traceId, state, readable, runs }: BookEntry) {
   const submitted = callsOf({ ...source, chosen: source.chosen.filter((one) => one.traceId === traceId) }).filter(
     (call) => call.projectId === projectId,
   );
@@ -235,10 +213,4 @@ function traceOf(source: Source, { projectId, traceId, state, readable, runs }: 
     rowsAtLatestRead: readable ?? 0,
     submitted: submitted.map(({ sentAt, requestId }) => ({ sentAt, requestId })),
   };
-}
-
-/** A query that support can paste: every row under one root. */
-function btql({ projectId, traceId }: BookEntry): string {
-  const text = (value: string): string => `'${value.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
-  return `select: id, root_span_id, created, _xact_id | from: project_logs(${text(projectId)}) spans | filter: root_span_id = ${text(traceId)} | limit: 1000`;
 }

@@ -85,6 +85,8 @@ export interface ApiParts {
   readonly clock: Clock;
   readonly fetch?: typeof fetch;
   readonly log: CallLog;
+  /** File in which the calls of the day are kept where there is a quota, see `spentCallsFile`. @default in memory only. */
+  readonly spentCallsFile?: string;
 }
 
 export interface ApiOptions<Shape extends string> extends ApiParts {
@@ -295,11 +297,12 @@ function withQuota<Shape extends string>({
   limits,
   shapes,
   dailyCalls,
+  spentCallsFile,
 }: ApiOptions<Shape>): Pick<ApiOptions<Shape>, 'limits' | 'shapes'> {
   if (dailyCalls === undefined) return { limits, shapes };
   const counted = Object.entries<readonly string[]>(shapes).map(([shape, names]) => [shape, [...names, QUOTA]]);
   return {
-    limits: { ...limits, [QUOTA]: { calls: dailyCalls, perMs: DAY_MS, reserve: 0.2 } },
+    limits: { ...limits, [QUOTA]: { calls: dailyCalls, perMs: DAY_MS, reserve: 0.2, keptIn: spentCallsFile } },
     shapes: Object.fromEntries(counted) as Record<Shape, readonly string[]>,
   };
 }

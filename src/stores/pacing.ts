@@ -2,6 +2,7 @@ import type { Clock } from '../erasure/clock.ts';
 import { realSpanMs, virtualNow } from '../erasure/clock.ts';
 import { StoreError } from './port.ts';
 import type { Progress } from './port.ts';
+import { SpentCalls } from './spent-calls.ts';
 
 /** At most so many calls in any span of so many virtual milliseconds. */
 export interface Limit {
@@ -12,6 +13,11 @@ export interface Limit {
    * would otherwise use up for everybody. Default: 0.
    */
   readonly reserve?: number;
+  /**
+   * File in which the calls are kept, for spans that are longer than a worker may live, see `spentCallsFile`. Default: in
+   * memory only.
+   */
+  readonly keptIn?: string | undefined;
 }
 
 /** Longest turn that is waited for, real milliseconds: beyond it the workflow sleeps, not the activity. */
@@ -64,9 +70,13 @@ class Gate {
   #underWay = 0;
   #stretch = 1;
   #calmSinceMs = Number.NEGATIVE_INFINITY;
+  /** What a restart must not forget. */
+  readonly #kept: SpentCalls | null;
 
-  constructor(limit: Limit) {
+  constructor(limit: Limit, nowMs: number) {
     this.limit = limit;
+    this.#kept = limit.keptIn === undefined ? null : new SpentCalls(limit.keptIn, limit, nowMs);
+    this.#ended = this.#kept?.ended() ?? [];
   }
 
   #spanMs(nowMs: number): number {
@@ -99,13 +109,15 @@ class Gate {
     return this.closedUntilMs <= nowMs && this.readyAtMs(0, nowMs, long) <= nowMs;
   }
 
-  begin(): void {
+  /** @returns what must be called when the call has ended. */
+  begin(nowMs: number): (endedMs: number) => void {
     this.#underWay += 1;
-  }
-
-  end(nowMs: number): void {
-    this.#underWay -= 1;
-    this.#ended.push(nowMs);
+    const kept = this.#kept?.begin(nowMs);
+    return (endedMs) => {
+      this.#underWay -= 1;
+      this.#ended.push(endedMs);
+      kept?.(endedMs);
+    };
   }
 
   /** The store refused a call although the limit was kept: somebody else uses it too, or it is lower than published. */
@@ -156,7 +168,7 @@ export class Pacer<Shape extends string> {
     clock: Clock,
   ) {
     this.#clock = clock;
-    const gates = new Map(Object.entries(limits).map(([name, limit]) => [name, new Gate(limit)]));
+    const gates = new Map(Object.entries(limits).map(([name, limit]) => [name, new Gate(limit, virtualNow(clock))]));
     this.#gates = new Map(
       (Object.entries(shapes) as [Shape, readonly string[]][]).map(([shape, names]) => [
         shape,
@@ -273,13 +285,14 @@ export class Pacer<Shape extends string> {
     this.#turns += 1;
     this.#shares.set(seniority, { calls, turn: this.#turns });
     if (this.#shares.size > MOST_STEPS) this.#forgetOldest();
-    for (const gate of gates) gate.begin();
+    const beganAtMs = virtualNow(this.#clock);
+    const ends = gates.map((gate) => gate.begin(beganAtMs));
     let ended = false;
     return () => {
       if (ended) return;
       ended = true;
       const endedAtMs = virtualNow(this.#clock);
-      for (const gate of gates) gate.end(endedAtMs);
+      for (const end of ends) end(endedAtMs);
     };
   }
 

@@ -27,6 +27,7 @@ export class RespanApi extends StoreApi<CallShape> {
       headers: { authorization: `Bearer ${config.apiKey}` },
       limits: limitsOf(config.callsPerMinute),
       shapes: CALL_SHAPES,
+      dailyCalls: config.dailyCalls,
       advise: adviceFor,
       judge,
     });

@@ -5,6 +5,7 @@ import {
   acceptSchema,
   apiKeySchema,
   baseUrlSchema,
+  dailyCallsSchema,
   durationSchema,
   identifiersSchema,
   isLoopback,
@@ -85,6 +86,7 @@ export const respanConnectionSchema = z
     spread: durationSchema.default(10 * MINUTE_MS),
     /** Of the 60 that the vendor allows the whole organisation; leave room for other users of the API. */
     callsPerMinute: z.int().min(1).max(600).default(50),
+    dailyCalls: dailyCallsSchema,
     /**
      * Widest time range of one call, days, for servers that refuse wider ones. Searches then run from `startDate` in
      * ranges of this width. Default: one range from 1970 to a week ahead.
