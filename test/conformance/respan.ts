@@ -19,7 +19,13 @@ export const respan: StoreHarness = {
     ['x'.repeat(300), null],
   ],
   injections: ['"]},"environment":{"operator":"","value":["prod'],
-  tracesOverPages: 340,
+  // Pages have 1,000 rows, and cannot be had smaller.
+  tracesOverPages: 1010,
+  rowsOverPages: 1010,
+  isFurtherPage: ({ path, query }) => /\/list\/$/.test(path) && Number(query.get('page')) > 1,
+  onePage: {
+    'traces by id': { because: 'the traces list has one row for an id, and no more ids are asked for than fit' },
+  },
   aggregates: ['traces list and logs summary', 'traces by id'],
   deletesAnswer: { because: 'the call that deletes one trace answers without a body' },
   storable(value) {
@@ -108,6 +114,7 @@ export const respan: StoreHarness = {
         blind: () => sim.habits.set({ blind: 'all' }),
         filterIgnored: () => sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] }),
         stale: (ms) => sim.habits.set({ stale: ms }),
+        offsetPages: { because: 'its pages are numbers as it is' },
         lateViews: (['spans', 'traces'] as const).map((view) => () => sim.habits.set({ mutates: view })),
         dropsDeletes: () => sim.habits.set({ deletesNeverRun: true }),
       },

@@ -71,7 +71,7 @@ export class Scene {
     this.harness = harness;
     this.server = server;
     this.clock = clock;
-    this.wire = new Wire(server.fetch ?? fetch, clock, (call) => harness.isDelete(call));
+    this.wire = new Wire(server.fetch ?? fetch, clock, harness);
     this.store = this.open(options);
   }
 
@@ -122,8 +122,12 @@ export class Scene {
   }
 
   /** Live rows of other people that reads must see. */
-  async controls(exclude: (row: Row) => boolean = () => false, want = 2): Promise<readonly Control[]> {
-    const { controls } = await this.store.controls({
+  async controls(
+    exclude: (row: Row) => boolean = () => false,
+    want = 2,
+    from = this.store,
+  ): Promise<readonly Control[]> {
+    const { controls } = await from.controls({
       projects: this.projects,
       terms: this.terms('x'),
       window: this.window,
@@ -219,6 +223,27 @@ export class Scene {
     this.mayGo(traces);
     await this.server.vanish(traces);
     await this.server.settle();
+  }
+
+  /**
+   * Somebody else deletes these just when the next read asks for what comes after its first page.
+   *
+   * @returns to be called after that read: one that asked for no further page finds them gone from then on.
+   */
+  vanishBeforeFurtherPage(traces: readonly TraceKey[]): () => Promise<void> {
+    let done = false;
+    const vanish = async (): Promise<void> => {
+      if (done) return;
+      done = true;
+      await this.vanish(traces);
+    };
+    this.wire.beforeCall = async ({ isFurtherPage }) => {
+      if (isFurtherPage) await vanish();
+    };
+    return async () => {
+      this.wire.beforeCall = null;
+      await vanish();
+    };
   }
 
   /** These need not be live at the end. */
