@@ -109,6 +109,18 @@ export interface StoreServer {
   close(): Promise<void>;
 }
 
+/** A project so large that it is deleted from in another way. */
+export interface Large {
+  /** So many traces of others are enough, also while a case deletes some. */
+  readonly others: number;
+  /** So many traces in an order are enough. */
+  readonly order: number;
+  /** Whether a delete goes that way. One that does not fails the case: it would judge the usual way once more. */
+  isItsDelete(call: Pick<Told, 'method' | 'path'>): boolean;
+  readonly deletesAnswer: StoreHarness['deletesAnswer'];
+  readonly overcount: StoreHarness['overcount'];
+}
+
 /** What a store provides so that `conformance` can judge its connector. */
 export interface StoreHarness extends Tells {
   /** As in `StoreTraits.store`. */
@@ -160,6 +172,11 @@ export interface StoreHarness extends Tells {
    * Or why its answers count nothing.
    */
   readonly overcount: ((answer: unknown) => unknown) | NotPossible;
+  /**
+   * For a store that is asked to delete in another way where a project is large: how to make one, and what is otherwise
+   * then. The cases that judge deletes run there as well. Default: there is one way.
+   */
+  readonly large?: Large;
   /** Virtual start and speed of whole erasures, so that a settle time passes in about half a second. */
   readonly erasure: { readonly startMs: number; readonly speed: number };
   /** Longest that one case may take, milliseconds. Default: two minutes; a real server writes more slowly than ours. */

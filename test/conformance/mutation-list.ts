@@ -223,4 +223,12 @@ export const MUTATIONS: readonly BrokenHabit[] = [
     store: 'memory',
     level: 'at the port',
   },
+  {
+    name: 'a bulk delete that counts too much switches nothing off',
+    file: 'src/stores/respan/submit.ts',
+    from: 'if (counted <= sent) return;',
+    to: 'if (counted >= 0) return;',
+    store: 'respan',
+    level: 'at the port',
+  },
 ];

@@ -19,6 +19,8 @@ import { FAULTS, type Fault } from './wire.ts';
 export interface PortCase {
   readonly name: string;
   readonly options?: SceneOptions;
+  /** It is about what a delete does and says: to be run for each way in which a store is asked to delete. Default: no. */
+  readonly judgesDeletes?: true;
   readonly run: (scene: Scene) => Promise<NotPossible | string | void>;
 }
 
@@ -81,7 +83,7 @@ async function everyReadFails(
 
 /** A person whose traces were read whole, ready to be deleted. */
 async function ready(scene: Scene, store: TraceStore = scene.store) {
-  const here = (await scene.person('u_gone', 1)).slice(0, 1);
+  const here = (await scene.person('u_gone', scene.leastOrder)).slice(0, scene.leastOrder);
   return { traces: here, order: await scene.order(here, store) };
 }
 
@@ -521,8 +523,10 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P13: a delete removes exactly its traces, whole, and everything else stays',
+    judgesDeletes: true,
     run: async (scene) => {
-      const traces = await scene.person('u_42', 3);
+      // One in one project stays.
+      const traces = await scene.person('u_42', scene.leastOrder + 2);
       const [project] = scene.harness.projects;
       const shared = await scene.seed([
         { project, rows: [{ persons: { user_id: 'u_42' } }, { persons: { user_id: 'other-2' } }] },
@@ -578,6 +582,7 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P13: empty, unread, foreign, partial and malformed orders are refused before any call',
+    judgesDeletes: true,
     run: async (scene) => {
       const { traces, order } = await ready(scene);
       const fresh = scene.open();
@@ -660,6 +665,7 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P27: the last word comes just before the call, and can still stop it',
+    judgesDeletes: true,
     run: async (scene) => {
       const { traces, order } = await ready(scene);
       const deletes = () => scene.wire.calls.filter(({ isDelete }) => isDelete).length;
@@ -682,6 +688,7 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P2 P20: a reset before a delete is reported, sent once, and nothing is gone',
+    judgesDeletes: true,
     run: async (scene) => {
       const traces = await unacknowledged(scene, FAULTS.resetBefore(), 'unreachable');
       const live = await scene.live();
@@ -690,6 +697,7 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P2 P20: a reset after a delete is no acknowledgement, although the traces go',
+    judgesDeletes: true,
     run: async (scene) => {
       const traces = await unacknowledged(scene, FAULTS.resetAfter(), 'unreachable');
       const live = await scene.live();
@@ -698,14 +706,16 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P2 P20: a 5xx after a delete is no acknowledgement either',
+    judgesDeletes: true,
     run: async (scene) => {
       await unacknowledged(scene, FAULTS.statusAfter(503), 'unreachable');
     },
   },
   {
     name: 'P2 P3: a refusal after a delete of the same order was taken does not say that nothing was deleted',
+    judgesDeletes: true,
     run: async (scene) => {
-      const all = await scene.person('u_gone', 3);
+      const all = await scene.person('u_gone', scene.leastOrder + 2);
       const traces = all.filter(({ projectId }) => projectId === all[0]?.projectId);
       const order = await scene.order(traces);
       scene.mayGo(traces);
@@ -728,6 +738,7 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P2: a delete answered by a web page, throttled, denied or by no route is not acknowledged',
+    judgesDeletes: true,
     run: async (scene) => {
       const { deletesAnswer } = scene.harness;
       if (deletesAnswer === true) await unacknowledged(scene, FAULTS.html(), 'contract-broken');
@@ -739,6 +750,7 @@ export const PORT_CASES: readonly PortCase[] = [
         [400, 'rejected'],
       ] as const) {
         scene.wire.set({ ...FAULTS.status(status), on: 'deletes' });
+        if (reason === 'rejected') scene.maySplit();
         expect((await failure(scene.store.submit(order))).reason).toBe(reason);
         scene.wire.set(null);
       }
@@ -749,6 +761,7 @@ export const PORT_CASES: readonly PortCase[] = [
   },
   {
     name: 'P19: an answer that counts more than was sent switches deletes off',
+    judgesDeletes: true,
     run: async (scene) => {
       const { overcount } = scene.harness;
       const { traces, order } = await ready(scene);
