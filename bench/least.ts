@@ -23,6 +23,15 @@ export type Purpose = (typeof PURPOSES)[number];
 
 export type Least = ReadonlyMap<Phase, ReadonlyMap<Purpose, number>>;
 
+/** Calls of one sort that a plain script makes for one person, as the store's ledger would name them. */
+export interface ScriptCalls {
+  readonly purpose: 'find' | 'delete' | 'read back';
+  readonly count: number;
+  readonly route: string;
+  /** How a query weighs on the store's limits, where that depends on it. */
+  readonly shape?: string;
+}
+
 /** What there is to erase, and what the reads must carry along. */
 export interface Task {
   /** Erased together, all in one go. */
@@ -53,6 +62,58 @@ function countsOf({ people, tracesEach, runsPerTrace, controls }: Task): Counts 
  */
 function combinedFinds(rows: number, searches: number, controls: number, page: number): number {
   return searches * Math.ceil((rows / searches + controls) / page);
+}
+
+/**
+ * What somebody would write who wants one person gone and asks no further: all pages of one search, deletes in full batches,
+ * the same search once more, which finds nothing and fits one page. The project and the names of fields are known, every
+ * call goes through at once. Nothing of it keeps a promise: no second finder (P5), no control (P6), nobody looks whose the
+ * traces are before they go (P14), for other people in them (P17) or for copies (P22), and an empty answer is believed
+ * whatever its reason (P3).
+ */
+function plainScript(
+  search: Pick<ScriptCalls, 'route' | 'shape'>,
+  found: Batches,
+  remove: string,
+  deleted: Batches,
+): readonly ScriptCalls[] {
+  return [
+    { purpose: 'find', count: Math.max(1, Math.ceil(found.count / found.size)), ...search },
+    { purpose: 'delete', count: Math.ceil(deleted.count / deleted.size), route: remove },
+    { purpose: 'read back', count: 1, ...search },
+  ];
+}
+
+/** So many things, so many of which go into one call. */
+interface Batches {
+  readonly count: number;
+  readonly size: number;
+}
+
+/** Runs by the newer generation, over all time; traces are deleted. Sizes as in `leastOfLangSmith`. */
+export function scriptOfLangSmith({ tracesEach, runsPerTrace }: Task): readonly ScriptCalls[] {
+  return plainScript(
+    { route: '/api/v2/runs/query', shape: 'wide' },
+    { count: tracesEach * runsPerTrace, size: 1000 },
+    '/api/v1/runs/delete',
+    { count: tracesEach, size: 1000 },
+  );
+}
+
+/** Whole traces, as many to a page as there are rows to one of the other shape; rows are deleted. Sizes as in `leastOfBraintrust`. */
+export function scriptOfBraintrust({ tracesEach, runsPerTrace }: Task): readonly ScriptCalls[] {
+  return plainScript({ route: '/btql' }, { count: tracesEach, size: 1000 }, '/v1/project_logs/:id/insert', {
+    count: tracesEach * runsPerTrace,
+    size: 500,
+  });
+}
+
+/** The traces list; traces are deleted by one filter, whatever it may match. Sizes as in `leastOfRespan`. */
+export function scriptOfRespan({ tracesEach }: Task): readonly ScriptCalls[] {
+  return plainScript({ route: '/api/traces/list/' }, { count: tracesEach, size: 1000 }, '/api/traces/bulk-delete/', {
+    count: tracesEach,
+    size: 1000,
+  });
 }
 
 /** Sizes of the parts when so many things are cut into as few parts as possible of at most `most`. */

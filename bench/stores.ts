@@ -3,7 +3,18 @@ import type { ConfigInput } from '../src/config/config.ts';
 import { MINUTE_MS } from '../src/erasure/rhythm.ts';
 import { LIMITS_OF_CALLS } from '../src/stores/langsmith/traits.ts';
 import type { RecordedRead } from '../src/evidence/record.ts';
-import { leastOfBraintrust, leastOfLangSmith, leastOfRespan, type Least, type Purpose, type Task } from './least.ts';
+import {
+  leastOfBraintrust,
+  leastOfLangSmith,
+  leastOfRespan,
+  scriptOfBraintrust,
+  scriptOfLangSmith,
+  scriptOfRespan,
+  type Least,
+  type Purpose,
+  type ScriptCalls,
+  type Task,
+} from './least.ts';
 
 export const STORE_NAMES = ['langsmith', 'braintrust', 'respan'] as const;
 export type StoreName = (typeof STORE_NAMES)[number];
@@ -58,8 +69,10 @@ export interface BenchStore {
   /** What a read of the record was for. */
   labelOf(read: RecordedRead): Purpose;
   least(task: Task): Least;
+  /** What a plain script, which proves nothing, calls for each of the people. */
+  script(task: Task): readonly ScriptCalls[];
   /** How long these calls take in real use because of the published limits alone, seconds. */
-  pacedSeconds(calls: readonly Entry[]): number;
+  pacedSeconds(calls: readonly Pick<Entry, 'route' | 'shape'>[]): number;
 }
 
 /** When the traces began: the weeks before the erasures, whatever a fast clock shows while they are written. */
@@ -107,6 +120,7 @@ const langsmith: BenchStore = {
     return read.route.includes('/api/v1/') ? `${purpose} v1` : `${purpose} v2`;
   },
   least: leastOfLangSmith,
+  script: scriptOfLangSmith,
   pacedSeconds: (calls) => {
     const seconds = (count: number, { calls: most, perMs }: { calls: number; perMs: number }): number =>
       (count / most) * (perMs / 1000);
@@ -151,6 +165,7 @@ const braintrust: BenchStore = {
   },
   labelOf: byPurpose,
   least: leastOfBraintrust,
+  script: scriptOfBraintrust,
   pacedSeconds: (calls) => (60 * calls.filter(({ route }) => route === '/btql').length) / BTQL_PER_MINUTE,
 };
 
@@ -186,6 +201,7 @@ const respan: BenchStore = {
     return read.route.includes('/api/traces/') ? `${purpose} traces` : `${purpose} logs`;
   },
   least: leastOfRespan,
+  script: scriptOfRespan,
   pacedSeconds: (calls) => (60 * calls.length) / RESPAN_CALLS_PER_MINUTE,
 };
 

@@ -4,6 +4,7 @@ import type { Kind, SeedTrace, StoreHarness } from './harness.ts';
 
 const IDENTIFIERS: Record<Kind, string[]> = { user_id: ['metadata.user_id'], email: ['metadata.email'] };
 const PROJECTS = ['chat', 'agent'] as const;
+const EPOCH = new Date(0).toISOString();
 const ID = '01234567-89ab-7def-8123-456789abcdef';
 const INSERT = /^\/v1\/project_logs\/[^/]+\/insert$/;
 
@@ -19,6 +20,11 @@ export const braintrust: StoreHarness = {
   ],
   injections: [`x' OR metadata.user_id IS NOT NULL OR 'x' = '`],
   tracesOverPages: 10,
+  rowsOverPages: 25,
+  // By key, by the server's cursor, or the latest part of a window that was too much for one page.
+  isFurtherPage: ({ path, body }) =>
+    path === '/btql' &&
+    (/"cursor":|"_pagination_key"\]},"right"/.test(body) || (/"shape":"traces"/.test(body) && !body.includes(EPOCH))),
   deletesAnswer: true,
   // Known incidents refused every key for a minute or two.
   passing401Ms: 120_000,
@@ -77,6 +83,7 @@ export const braintrust: StoreHarness = {
         blind: () => sim.habits.set({ blind: { what: 'all' } }),
         filterIgnored: () => sim.habits.set({ filterIgnored: true }),
         stale: (ms) => sim.habits.set({ stale: ms }),
+        offsetPages: () => sim.habits.set({ shiftingPages: { by: 0 } }),
         lateViews: { because: 'live reads and indexed reads are one view, told apart by freshness ids' },
         dropsDeletes: () => sim.habits.set({ dropShare: 1 }),
       },

@@ -463,7 +463,7 @@ export async function perform(harness: StoreHarness, one: ErasureCase): Promise<
     ...(one.policy === undefined ? {} : { config: (config) => ({ ...config, policy: one.policy }) }),
     ready: async (clock) => {
       const server = await harness.start(clock);
-      const wire = new Wire(server.fetch ?? fetch, clock, (call) => harness.isDelete(call));
+      const wire = new Wire(server.fetch ?? fetch, clock, harness);
       const opened = server.open({ clock, fetch: wire.fetch });
       const store = one.decorate?.(opened, () => decoration.on) ?? opened;
       Object.assign(stage, { server, wire, store });

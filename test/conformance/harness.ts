@@ -1,5 +1,6 @@
 import type { Clock, ClockSetting } from '../../src/erasure/clock.ts';
 import type { TraceKey, TraceStore } from '../../src/stores/port.ts';
+import type { Tells, Told } from './wire.ts';
 
 /** The kinds of identifiers that every harness maps to keys of its store; the first is the primary one. */
 export const KINDS = ['user_id', 'email'] as const;
@@ -62,6 +63,11 @@ export interface Habits {
    * was carried out shows there weeks later only, while the others show it.
    */
   readonly lateViews: readonly Habit[] | NotPossible;
+  /**
+   * What a call for a further page sends along is a number of rows, counted in what matches at that moment: rows that
+   * vanish let those behind them slip through between two pages.
+   */
+  readonly offsetPages: Habit;
   /** The next deletions are acknowledged and never carried out, until healed. */
   readonly dropsDeletes: Habit;
 }
@@ -103,8 +109,20 @@ export interface StoreServer {
   close(): Promise<void>;
 }
 
+/** A project so large that it is deleted from in another way. */
+export interface Large {
+  /** So many traces of others are enough, also while a case deletes some. */
+  readonly others: number;
+  /** So many traces in an order are enough. */
+  readonly order: number;
+  /** Whether a delete goes that way. One that does not fails the case: it would judge the usual way once more. */
+  isItsDelete(call: Pick<Told, 'method' | 'path'>): boolean;
+  readonly deletesAnswer: StoreHarness['deletesAnswer'];
+  readonly overcount: StoreHarness['overcount'];
+}
+
 /** What a store provides so that `conformance` can judge its connector. */
-export interface StoreHarness {
+export interface StoreHarness extends Tells {
   /** As in `StoreTraits.store`. */
   readonly name: string;
   /** Names of two projects that the connection sees. */
@@ -120,6 +138,15 @@ export interface StoreHarness {
   readonly injections: readonly string[];
   /** So many traces of three rows in each project are more than one page of any read that asks for the smallest. */
   readonly tracesOverPages: number;
+  /** So many rows make one trace longer than a page of any read that asks for the smallest. */
+  readonly rowsOverPages: number;
+  /**
+   * Whether a call asks for what comes after a page that an earlier call of the same read has brought, or for a part of a
+   * question that was too much for one page.
+   */
+  isFurtherPage(call: Told): boolean;
+  /** Finders and look-ups that only ever ask for what fits one page, by name, and why. Default: none. */
+  readonly onePage?: Readonly<Record<string, NotPossible>>;
   /**
    * Names of finders and look-ups that show one row for a trace instead of all its rows, and, as finders, only traces
    * whose root carries the value: the others have to make up for it. Default: none.
@@ -139,12 +166,17 @@ export interface StoreHarness {
   /** Whether a store keeps such a value as it stands. */
   storable(value: string | number): true | NotPossible;
   /** Whether a call deletes something. */
-  isDelete(call: { readonly method: string; readonly path: string; readonly body: string }): boolean;
+  isDelete(call: Told): boolean;
   /**
    * What a store says that deletes more than it was asked to: the answer to a delete, changed so that it counts more.
    * Or why its answers count nothing.
    */
   readonly overcount: ((answer: unknown) => unknown) | NotPossible;
+  /**
+   * For a store that is asked to delete in another way where a project is large: how to make one, and what is otherwise
+   * then. The cases that judge deletes run there as well. Default: there is one way.
+   */
+  readonly large?: Large;
   /** Virtual start and speed of whole erasures, so that a settle time passes in about half a second. */
   readonly erasure: { readonly startMs: number; readonly speed: number };
   /** Longest that one case may take, milliseconds. Default: two minutes; a real server writes more slowly than ours. */

@@ -24,7 +24,10 @@ export const langsmith: StoreHarness = {
   ],
   injections: ['") or eq(metadata_key,"user_id', 'x"),eq(metadata_value,"other-1")),and(eq(metadata_key,"user_id'],
   // v1 has pages of 100 rows.
-  tracesOverPages: 20,
+  tracesOverPages: 40,
+  rowsOverPages: 110,
+  isFurtherPage: ({ path, body }) =>
+    /^\/api\/v[12]\/runs\/query$/.test(path) && 'cursor' in (JSON.parse(body) as object),
   deletesAnswer: true,
   storable: () => true,
   isDelete: ({ method, path }) => method === 'POST' && /^\/api\/v1\/runs\/delete(\/traces)?$/.test(path),
@@ -78,6 +81,7 @@ export const langsmith: StoreHarness = {
         blind: () => sim.habits.set({ blind: { what: 'all' } }),
         filterIgnored: () => sim.habits.set({ queryFilterIgnored: true }),
         stale: (ms) => sim.habits.set({ stale: ms }),
+        offsetPages: () => sim.habits.set({ shiftingPages: { by: 0 } }),
         lateViews: (['v1', 'v2'] as const).map((view) => () => sim.habits.set({ viewLag: { view, weeks: 4 } })),
         dropsDeletes: () => sim.habits.set({ dropShare: 1 }),
       },

@@ -21,6 +21,8 @@ export const memory: StoreHarness = {
   ],
   injections: ['") or (user = "other-1', '1) or (user = "other-1"'],
   tracesOverPages: 6,
+  rowsOverPages: 25,
+  isFurtherPage: ({ query, body }) => query.has('after') || body.includes('"after":'),
   deletesAnswer: true,
   storable: () => true,
   isDelete: ({ path }) => path === '/deletions',
@@ -94,6 +96,7 @@ export const memory: StoreHarness = {
         stale: (ms) => {
           server.habits.staleMs = ms;
         },
+        offsetPages: { because: 'a page begins behind a row, whatever went before it' },
         lateViews: { because: 'there is one view of the rows, behind all routes' },
         dropsDeletes: () => {
           server.habits.dropsDeletes = true;

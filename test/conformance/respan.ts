@@ -5,6 +5,7 @@ import type { Kind, StoreHarness } from './harness.ts';
 const IDENTIFIERS: Record<Kind, string[]> = { user_id: ['customer_identifier'], email: ['metadata.email'] };
 const ACCEPT = ['public-shares', 'response-cache', 'object-storage', 'scores', 'automation-outputs'];
 const PROJECTS = ['prod', 'test'] as const;
+const BULK = '/api/traces/bulk-delete/';
 const ID = '0123456789abcdef0123456789abcdef';
 
 /** Respan, by its simulator: what stands for a project is an environment. */
@@ -19,7 +20,13 @@ export const respan: StoreHarness = {
     ['x'.repeat(300), null],
   ],
   injections: ['"]},"environment":{"operator":"","value":["prod'],
-  tracesOverPages: 340,
+  // Pages have 1,000 rows, and cannot be had smaller.
+  tracesOverPages: 1010,
+  rowsOverPages: 1010,
+  isFurtherPage: ({ path, query }) => /\/list\/$/.test(path) && Number(query.get('page')) > 1,
+  onePage: {
+    'traces by id': { because: 'the traces list has one row for an id, and no more ids are asked for than fit' },
+  },
   aggregates: ['traces list and logs summary', 'traces by id'],
   deletesAnswer: { because: 'the call that deletes one trace answers without a body' },
   storable(value) {
@@ -27,9 +34,16 @@ export const respan: StoreHarness = {
     return value.length <= 254 ? true : { because: 'the store cuts customer identifiers at 254 characters' };
   },
   isDelete: ({ method, path }) =>
-    (method === 'POST' && path === '/api/traces/bulk-delete/') ||
-    (method === 'DELETE' && /^\/api\/traces\/[^/]+\/$/.test(path)),
-  overcount: { because: 'so few traces go one by one, and that call answers without a count' },
+    (method === 'POST' && path === BULK) || (method === 'DELETE' && /^\/api\/traces\/[^/]+\/$/.test(path)),
+  overcount: { because: 'so few traces go one by one, and that call answers without a count; see large projects' },
+  // By one call with a filter, which only leaves where the store would refuse it without the filter.
+  large: {
+    others: 1700,
+    order: 6,
+    isItsDelete: ({ method, path }) => method === 'POST' && path === BULK,
+    deletesAnswer: true,
+    overcount: (answer) => ({ ...(answer as object), deleted_count: 1000 }),
+  },
   erasure: { startMs: Date.UTC(2026, 10, 25, 12), speed: 1000 },
   async start(clock) {
     const sim = await startRespanSimulator({ clock });
@@ -108,6 +122,7 @@ export const respan: StoreHarness = {
         blind: () => sim.habits.set({ blind: 'all' }),
         filterIgnored: () => sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] }),
         stale: (ms) => sim.habits.set({ stale: ms }),
+        offsetPages: { because: 'its pages are numbers as it is' },
         lateViews: (['spans', 'traces'] as const).map((view) => () => sim.habits.set({ mutates: view })),
         dropsDeletes: () => sim.habits.set({ deletesNeverRun: true }),
       },

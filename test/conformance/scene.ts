@@ -1,6 +1,6 @@
 import { expect } from '@jest/globals';
 import { virtualNow, type ClockSetting } from '../../src/erasure/clock.ts';
-import { DAY_MS } from '../../src/erasure/rhythm.ts';
+import { DAY_MS, HOUR_MS } from '../../src/erasure/rhythm.ts';
 import {
   StoreError,
   type Control,
@@ -15,7 +15,7 @@ import {
   type TraceRef,
   type TraceStore,
 } from '../../src/stores/port.ts';
-import type { OpenOptions, Seeded, SeedTrace, StoreHarness, StoreServer } from './harness.ts';
+import type { Large, OpenOptions, Seeded, SeedTrace, StoreHarness, StoreServer } from './harness.ts';
 import { Wire } from './wire.ts';
 
 /** A Wednesday, noon. */
@@ -50,11 +50,15 @@ export async function failure(promise: Promise<unknown>): Promise<StoreError> {
 export interface SceneOptions {
   /** Ask for the smallest pages. Default: false. */
   readonly smallPages?: boolean;
+  /** Fill the projects until they are large, where the harness knows what that is. Default: false. */
+  readonly large?: boolean;
 }
 
 /** One connection to a fresh store, with other people's traces in it, for the cases at the port. */
 export class Scene {
+  /** As it is where the projects are as large as these. */
   readonly harness: StoreHarness;
+  readonly #large: Large | undefined;
   readonly server: StoreServer;
   readonly clock: ClockSetting;
   readonly wire: Wire;
@@ -66,18 +70,22 @@ export class Scene {
   readonly others = new Map<string, Seeded[]>();
   readonly #seeded: Seeded[] = [];
   readonly #mayGo = new Set<string>();
+  /** Calls until then may not be about parts of orders. */
+  #wholeUntil = Number.POSITIVE_INFINITY;
 
   private constructor(harness: StoreHarness, server: StoreServer, clock: ClockSetting, options: SceneOptions) {
-    this.harness = harness;
+    this.#large = options.large === true ? harness.large : undefined;
+    this.harness = { ...harness, ...this.#large };
     this.server = server;
     this.clock = clock;
-    this.wire = new Wire(server.fetch ?? fetch, clock, (call) => harness.isDelete(call));
+    this.wire = new Wire(server.fetch ?? fetch, clock, harness);
     this.store = this.open(options);
   }
 
   static async start(harness: StoreHarness, options: SceneOptions = {}): Promise<Scene> {
     const clock = { realMs: Date.now(), virtualMs: START_MS, speed: SPEED };
     const scene = new Scene(harness, await harness.start(clock), clock, options);
+    await scene.#fill();
     for (const name of OTHERS) {
       const persons = { user_id: name, email: `${name}@example.org` };
       const rows = [{ persons }, { persons }, { persons }];
@@ -85,6 +93,21 @@ export class Scene {
     }
     scene.projects = await scene.store.projects(idle);
     return scene;
+  }
+
+  /** Traces that an order needs for the way of deleting that is to be judged. */
+  get leastOrder(): number {
+    return this.#large?.order ?? 1;
+  }
+
+  /** Strangers of whom there is one trace each, older than all others: those are seen first where samples are taken. */
+  async #fill(): Promise<void> {
+    const firstMs = this.nowMs - 30 * DAY_MS - 2 * HOUR_MS;
+    const strangers = Array.from({ length: this.#large?.others ?? 0 }, (_none, index) => ({
+      rows: [{ persons: { user_id: `stranger-${index}` }, startMs: firstMs + 1000 * index }],
+    }));
+    if (strangers.length === 0) return;
+    await this.seed(this.harness.projects.flatMap((project) => strangers.map((one) => ({ ...one, project }))));
   }
 
   /** A further connection over the same wire, with a memory of its own. */
@@ -122,8 +145,12 @@ export class Scene {
   }
 
   /** Live rows of other people that reads must see. */
-  async controls(exclude: (row: Row) => boolean = () => false, want = 2): Promise<readonly Control[]> {
-    const { controls } = await this.store.controls({
+  async controls(
+    exclude: (row: Row) => boolean = () => false,
+    want = 2,
+    from = this.store,
+  ): Promise<readonly Control[]> {
+    const { controls } = await from.controls({
       projects: this.projects,
       terms: this.terms('x'),
       window: this.window,
@@ -221,6 +248,27 @@ export class Scene {
     await this.server.settle();
   }
 
+  /**
+   * Somebody else deletes these just when the next read asks for what comes after its first page.
+   *
+   * @returns to be called after that read: one that asked for no further page finds them gone from then on.
+   */
+  vanishBeforeFurtherPage(traces: readonly TraceKey[]): () => Promise<void> {
+    let done = false;
+    const vanish = async (): Promise<void> => {
+      if (done) return;
+      done = true;
+      await this.vanish(traces);
+    };
+    this.wire.beforeCall = async ({ isFurtherPage }) => {
+      if (isFurtherPage) await vanish();
+    };
+    return async () => {
+      this.wire.beforeCall = null;
+      await vanish();
+    };
+  }
+
   /** These need not be live at the end. */
   mayGo(traces: readonly TraceKey[]): void {
     for (const trace of traces) this.#mayGo.add(keyOf(trace));
@@ -241,6 +289,20 @@ export class Scene {
       (trace) => !this.#mayGo.has(keyOf(trace)) && trace.rowIds.some((id) => live.get(keyOf(trace))?.has(id) !== true),
     );
     expect(missing).toEqual([]);
+  }
+
+  /** From now on a refused order may come again in parts, which are small. */
+  maySplit(): void {
+    this.#wholeUntil = Math.min(this.#wholeUntil, this.wire.calls.length);
+  }
+
+  /** In large projects: deletes were sent, and every one of them in the way that is only taken there. */
+  assertWay(): void {
+    const large = this.#large;
+    if (large === undefined) return;
+    const deletes = this.wire.calls.slice(0, this.#wholeUntil).filter(({ isDelete }) => isDelete);
+    expect(deletes.length).toBeGreaterThan(0);
+    expect(deletes.filter((call) => !large.isItsDelete(call))).toEqual([]);
   }
 
   async close(): Promise<void> {

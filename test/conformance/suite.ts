@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ERASURE_CASES, perform } from './erasure-cases.ts';
 import type { NotPossible, StoreHarness } from './harness.ts';
-import { PORT_CASES } from './port-cases.ts';
+import { PORT_CASES, type PortCase } from './port-cases.ts';
 import { Scene } from './scene.ts';
 
 /** Directory into which each store's outcomes are written as `<store>.json`, for `table.ts`. */
@@ -14,6 +14,11 @@ const MOST_MS = 120_000;
 
 /** Case → `ok`, `ok, …` with what was left out, `n.a. because …`, or `FAILED`. */
 export type Outcomes = Readonly<Record<string, string>>;
+
+/** The same case in projects that are deleted from in another way. */
+function asInLarge({ name, options, run }: PortCase): PortCase {
+  return { name: `${name} (large project)`, options: { ...options, large: true }, run };
+}
 
 /**
  * The cases that any store must pass, at the port and as whole erasures. A case that a store makes impossible asserts
@@ -29,7 +34,8 @@ export function conformance(harness: StoreHarness): void {
   };
 
   describe(`${harness.name} at the port`, () => {
-    for (const { name, options, run } of PORT_CASES) {
+    const inLarge = PORT_CASES.filter(({ judgesDeletes }) => harness.large !== undefined && judgesDeletes === true);
+    for (const { name, options, run } of [...PORT_CASES, ...inLarge.map(asInLarge)]) {
       test(
         name,
         () =>
@@ -38,6 +44,7 @@ export function conformance(harness: StoreHarness): void {
             try {
               const answer = await run(scene);
               await scene.assertBystanders();
+              scene.assertWay();
               return answer;
             } finally {
               await scene.close();

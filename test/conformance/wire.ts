@@ -7,6 +7,8 @@ export interface WireCall {
   /** Without the query. */
   readonly path: string;
   readonly isDelete: boolean;
+  /** Whether it asks for what comes after a page that an earlier call has brought. */
+  readonly isFurtherPage: boolean;
   /** Virtual epoch milliseconds. */
   readonly atMs: number;
 }
@@ -76,11 +78,20 @@ export const FAULTS = {
   }),
 } as const;
 
-/** By what a harness tells a delete. */
-interface Told {
+/** By what a harness tells one sort of call from another. */
+export interface Told {
   readonly method: string;
+  /** Without the query. */
   readonly path: string;
+  readonly query: URLSearchParams;
   readonly body: string;
+}
+
+/** How to tell them. */
+export interface Tells {
+  isDelete(call: Told): boolean;
+  /** Default: none is told as one. */
+  isFurtherPage?(call: Told): boolean;
 }
 
 /** The way from a connector to its store: counts every call, and lets faults happen on it. */
@@ -97,14 +108,14 @@ export class Wire {
   beforeCall: ((call: WireCall) => Promise<void>) | null = null;
   readonly #inner: typeof fetch;
   readonly #clock: Clock;
-  readonly #isDelete: (call: Told) => boolean;
+  readonly #tells: Tells;
   #fault: Fault | null = null;
   #struck = 0;
 
-  constructor(inner: typeof fetch, clock: Clock, isDelete: (call: Told) => boolean) {
+  constructor(inner: typeof fetch, clock: Clock, tells: Tells) {
     this.#inner = inner;
     this.#clock = clock;
-    this.#isDelete = isDelete;
+    this.#tells = tells;
   }
 
   /** Sets what goes wrong from now on; null: nothing. */
@@ -125,7 +136,14 @@ export class Wire {
     const method = init?.method ?? 'GET';
     const path = url.pathname;
     const body = typeof init?.body === 'string' ? init.body : '';
-    const call = { method, path, isDelete: this.#isDelete({ method, path, body }), atMs: virtualNow(this.#clock) };
+    const told: Told = { method, path, query: url.searchParams, body };
+    const call = {
+      method,
+      path,
+      isDelete: this.#tells.isDelete(told),
+      isFurtherPage: this.#tells.isFurtherPage?.(told) ?? false,
+      atMs: virtualNow(this.#clock),
+    };
     this.calls.push(call);
     await this.beforeCall?.(call);
     const fault = this.#strikes(call);

@@ -48,7 +48,11 @@ export function mlflowHarness(server: () => MlflowServer): StoreHarness {
       `x)$|^(other-1`,
       '[^A]{7}',
     ],
-    tracesOverPages: 6,
+    // A list of traces has one row for each.
+    tracesOverPages: 12,
+    rowsOverPages: 25,
+    isFurtherPage: ({ body }) => body.includes('"page_token":'),
+    onePage: { 'traces and files by id': { because: 'traces are fetched whole, by lists of ids that no page cuts' } },
     perTrace: ['metadata by RLIKE', 'metadata and spans by LIKE'],
     deletesAnswer: true,
     storable: (value) =>
@@ -143,6 +147,7 @@ export function mlflowHarness(server: () => MlflowServer): StoreHarness {
             habits.filterIgnored = true;
           },
           stale: { because: 'a real server shows its database as it is' },
+          offsetPages: { because: 'its page tokens are offsets as it is' },
           lateViews: { because: 'there is one view of the traces, behind all routes' },
           dropsDeletes: () => {
             habits.dropsDeletes = true;

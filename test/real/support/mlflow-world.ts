@@ -35,7 +35,9 @@ export async function startMlflowWorld(
   const world = await World.start(title, {
     speed: SPEED,
     ready: (clock) => {
-      const wire = new Wire(withVirtualDate(fetch, clock), clock, ({ path }) => /\/delete-traces$/.test(path));
+      const wire = new Wire(withVirtualDate(fetch, clock), clock, {
+        isDelete: ({ path }) => /\/delete-traces$/.test(path),
+      });
       held.wire = wire;
       const config = connectionSchema.parse({
         store: 'mlflow',

@@ -47,6 +47,8 @@ export const phoenix: StoreHarness = {
     'x"&attribute=user.id:other-1',
   ],
   tracesOverPages: 10,
+  rowsOverPages: 25,
+  isFurtherPage: ({ query, body }) => query.has('cursor') || /"[pt]\d+after":"/.test(body),
   keepsConversations: true,
   deletesAnswer: true,
   storable: () => true,
@@ -119,6 +121,7 @@ export const phoenix: StoreHarness = {
           habits.filterIgnored = true;
         },
         stale: { because: 'one database, whose reads show every write that is done' },
+        offsetPages: { because: 'a real server continues where the page before ended' },
         lateViews: { because: 'both languages read the same rows' },
         dropsDeletes: () => {
           habits.dropsDeletes = true;
