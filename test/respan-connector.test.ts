@@ -324,16 +324,57 @@ describe('reads', () => {
     expect((await failure(found)).reason).toBe('contract-broken');
   });
 
-  test.each([0, 1])('P3: a dropped key is found out where nobody else is (finder %i)', async (index) => {
+  // Windows end a week ahead: the last range of a week lies wholly in the future, where a dropped filter finds nothing either.
+  test.each([{}, { maxWindow: 7 }, { maxWindow: 3660 }] as const)(
+    'P3: nor is it believed that the summary counts of a person no more than of the controls (%j)',
+    async (given) => {
+      sim.seedPeople({ people: ['narrow'], tracesPerPerson: 1, key: 'metadata.user_id' });
+      const here = projects.filter(({ id }) => id === 'prod');
+      const key = 'metadata.user_id';
+      const counted = (from: TraceStore): Promise<Read> =>
+        from.finders[1]!.find({
+          projects: here,
+          terms: terms(['narrow'], [key]),
+          window: { fromMs: 0, toMs: T0 + 7 * DAY_MS },
+          controls: controls.filter(({ value }) => value.key === key),
+          progress: idle,
+        });
+      expect(tracesOf(await counted(connect(sim, clock, given)))).toHaveLength(1);
+      sim.habits.set({ dropFilterKeys: [{ name: 'metadata__user_id', on: ['/api/request-logs/summary/'] }] });
+      expect((await failure(counted(connect(sim, clock, given)))).reason).toBe('contract-broken');
+    },
+  );
+
+  test.each([
+    [0, {}],
+    [1, {}],
+    [0, { maxWindow: 7 }],
+    [1, { maxWindow: 7 }],
+  ] as const)('P3: a dropped key is found out where nobody else is (finder %i, %j)', async (index, given) => {
     sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] });
-    const found = connect(sim, clock).finders[index]!.find({
+    const found = connect(sim, clock, given).finders[index]!.find({
       projects: projects.filter(({ id }) => id === 'test'),
       terms: terms(['other-4', 'other-5'], ['customer_identifier']),
-      window,
+      window: { fromMs: 0, toMs: T0 + 7 * DAY_MS },
       controls: [],
       progress: idle,
     });
     expect((await failure(found)).reason).toBe('contract-broken');
+  });
+
+  test('P3: what was tried in a span that holds nothing says nothing of another', async () => {
+    const narrow = connect(sim, clock);
+    const found = (fromMs: number): Promise<Read> =>
+      narrow.finders[0]!.find({
+        projects: projects.filter(({ id }) => id === 'test'),
+        terms: terms(['other-4', 'other-5'], ['customer_identifier']),
+        window: { fromMs, toMs: T0 + 7 * DAY_MS },
+        controls: [],
+        progress: idle,
+      });
+    sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] });
+    expect((await found(T0 + DAY_MS)).rows).toEqual([]);
+    expect((await failure(found(0))).reason).toBe('contract-broken');
   });
 
   test('P3: dropped after the canary, it is seen by the rows that nobody asked for', async () => {
