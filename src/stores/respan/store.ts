@@ -51,6 +51,6 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
     copies: (traces, rows, progress) => findCopies(reading, traces, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(reading, copies, progress),
     eraseCopies: (copies, lastWord, progress) => eraseCopies({ ...reading, records }, copies, lastWord, progress),
-    submit: (order) => submitDelete({ api, config, lists, killSwitch, pace }, order),
+    submit: (order) => submitDelete({ api, config, lists, killSwitch, pace, realNowMs: Date.now }, order),
   };
 }
