@@ -262,8 +262,8 @@ describe('searches for several at once by a metadata key', () => {
     const hiding: typeof fetch = async (input, init) => {
       const answer = await fetch(input, init);
       if (!new URL(new Request(input, init).url).pathname.endsWith('/request-logs/list/')) return answer;
-      const { results, ...rest } = (await answer.json()) as { results: readonly { metadata: { user_id?: string } }[] };
-      const shown = results.filter(({ metadata }) => metadata.user_id !== hidden);
+      const { results, ...rest } = (await answer.json()) as { results: readonly { metadata?: { user_id?: string } }[] };
+      const shown = results.filter(({ metadata }) => metadata === undefined || metadata.user_id !== hidden);
       return Response.json({ ...rest, results: shown }, { headers: { date: answer.headers.get('date') ?? '' } });
     };
     scene = await Scene.start(['prod'], [key], hiding);

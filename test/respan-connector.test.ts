@@ -20,9 +20,9 @@ const SPEED = 500;
 const idle = (): void => undefined;
 const UNKNOWN = '0123456789abcdef0123456789abcdef';
 
-type Given = Partial<RespanConnectionInput> & { readonly log?: StoreLog };
+type Given = Partial<RespanConnectionInput> & { readonly log?: StoreLog; readonly fetch?: typeof fetch };
 
-function connect(sim: RespanSimulator, clock: Clock, { log, ...given }: Given = {}): TraceStore {
+function connect(sim: RespanSimulator, clock: Clock, { log, fetch: send, ...given }: Given = {}): TraceStore {
   const config = connectionSchema.parse({
     store: 'respan',
     baseUrl: sim.url,
@@ -33,7 +33,11 @@ function connect(sim: RespanSimulator, clock: Clock, { log, ...given }: Given = 
     callsPerMinute: 600,
     ...given,
   });
-  return openStore('test', config, { clock, ...(log === undefined ? {} : { log }) });
+  return openStore('test', config, {
+    clock,
+    ...(log === undefined ? {} : { log }),
+    ...(send === undefined ? {} : { fetch: send }),
+  });
 }
 
 const BOTH = ['customer_identifier', 'metadata.user_id'];
@@ -526,6 +530,57 @@ describe('reads', () => {
     expect(error).toMatchObject({ reason: 'gone' });
     expect(error.advice).toContain('"live"');
   });
+
+  test('P9: environments that hold logs and are left out are named, by one call in a while', async () => {
+    const asks = (): number => sim.ledger.entries.filter(({ route }) => route.includes('request-logs/list')).length;
+    const moving = { realMs: Date.now(), virtualMs: T0, speed: SPEED };
+    const narrow = connect(sim, moving, { environments: ['prod'] });
+    const leftOut = async (from = narrow): Promise<unknown> => {
+      const found = await from.controls({
+        projects: projects.filter(({ id }) => id === 'prod'),
+        terms: terms(['x']),
+        window,
+        want: 2,
+        exclude: () => false,
+        progress: idle,
+      });
+      return [found.leftOut?.map(({ id, type, why }) => [id, type, why]), found.unreachable];
+    };
+    const why = 'holds logs, and the config leaves it out: not searched';
+    expect(await leftOut()).toEqual([[['test', 'ENVIRONMENT', why]], undefined]);
+    const from = asks();
+    expect(await leftOut()).toEqual([[['test', 'ENVIRONMENT', why]], undefined]);
+    const again = asks() - from;
+    moving.virtualMs += 6 * MINUTE_MS;
+    await leftOut();
+    expect(asks() - from - again).toBe(again + 1);
+    expect(await leftOut(connect(sim, clock))).toEqual([[], undefined]);
+    // Nor is a range asked for that is wider than the server takes.
+    const wide = sim.ledger.entries.length;
+    expect(await leftOut(connect(sim, clock, { environments: ['prod'], maxWindow: 30 }))).toEqual([
+      [['test', 'ENVIRONMENT', why]],
+      undefined,
+    ]);
+    const widths = sim.ledger.entries.slice(wide).map(({ window: of }) => (of === null ? 0 : of.endMs - of.startMs));
+    expect(Math.max(...widths)).toBeLessThanOrEqual(30 * DAY_MS);
+    expect(narrow.traits.limits.join()).toContain('latest 1,000 logs');
+  });
+
+  test.each([400, 403, 404])(
+    'P9: a server that does not say so (%i) is on record, and holds nothing up',
+    async (status) => {
+      const refusing: typeof fetch = (input, init) =>
+        new Request(input, init).url.includes('all_envs')
+          ? Promise.resolve(new Response('{}', { status }))
+          : fetch(input, init);
+      const found = await findControls(connect(sim, clock, { fetch: refusing }));
+      expect(found.controls.length).toBeGreaterThan(1);
+      expect([found.leftOut, found.unreachable?.map(({ why }) => why)]).toEqual([
+        undefined,
+        ['the store did not say which other environments hold logs'],
+      ]);
+    },
+  );
 
   test('wrong keys, refusals and blips are told apart', async () => {
     expect(await failure(find(0, ['x'], connect(sim, clock, { apiKey: 'wrong' })))).toMatchObject({
