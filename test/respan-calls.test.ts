@@ -13,7 +13,9 @@ import { respanConnectionSchema } from '../src/stores/respan/config.ts';
 import { Customers } from '../src/stores/respan/customers.ts';
 import { Lists } from '../src/stores/respan/lists.ts';
 import { RecordErasure } from '../src/stores/respan/records.ts';
+import { DeletePace } from '../src/stores/respan/delete-pace.ts';
 import { Shared, Together } from '../src/stores/respan/shared.ts';
+import { submitDelete } from '../src/stores/respan/submit.ts';
 import { deleteOrder } from './support/delete-order.ts';
 
 const T0 = Date.parse('2026-11-25T12:00:00Z');
@@ -260,8 +262,8 @@ describe('searches for several at once by a metadata key', () => {
     const hiding: typeof fetch = async (input, init) => {
       const answer = await fetch(input, init);
       if (!new URL(new Request(input, init).url).pathname.endsWith('/request-logs/list/')) return answer;
-      const { results, ...rest } = (await answer.json()) as { results: readonly { metadata: { user_id?: string } }[] };
-      const shown = results.filter(({ metadata }) => metadata.user_id !== hidden);
+      const { results, ...rest } = (await answer.json()) as { results: readonly { metadata?: { user_id?: string } }[] };
+      const shown = results.filter(({ metadata }) => metadata === undefined || metadata.user_id !== hidden);
       return Response.json({ ...rest, results: shown }, { headers: { date: answer.headers.get('date') ?? '' } });
     };
     scene = await Scene.start(['prod'], [key], hiding);
@@ -523,6 +525,110 @@ describe('what happens between the look at a record and its deletion', () => {
     expect(ends).toEqual([204, expect.objectContaining({ reason: 'switched-off' })]);
     expect(records().sort()).toEqual(['bob', 'other-1']);
   });
+});
+
+describe('what happens between the list before a delete and the delete', () => {
+  /**
+   * Ann, whose traces are deleted over a clock that a test moves, at a last word that may be waited for.
+   */
+  async function start(traces: number, others: number) {
+    scene = await Scene.start(['prod', 'test'], CUSTOMER);
+    const { sim } = scene;
+    sim.seedPeople({ people: names('other', 10), tracesPerPerson: others, spansPerTrace: 1, ...OLD });
+    const [ann] = sim.seedPeople({ people: ['ann'], tracesPerPerson: traces, spansPerTrace: 1 });
+    const config = respanConnectionSchema.parse({
+      store: 'respan',
+      baseUrl: sim.url,
+      apiKey: sim.apiKey,
+      environments: ['prod', 'test'],
+      startDate: '2026-10-26',
+      identifiers: { user_id: CUSTOMER },
+    });
+    const time = { nowMs: 0 };
+    const clock = { realMs: Date.now(), virtualMs: T0, speed: SPEED };
+    /** The age of the latest list of ids of prod when each delete left. */
+    const ages: number[] = [];
+    const listed = { atMs: Number.NaN };
+    const api = new RespanApi(config, {
+      clock,
+      log: () => undefined,
+      fetch: (input, init) => {
+        const { method, url } = new Request(input, init);
+        const body = typeof init?.body === 'string' ? init.body : '';
+        const purpose = purposeOf(method, new URL(url), body);
+        if (purpose === 'by id traces' && url.includes('environment=prod')) listed.atMs = time.nowMs;
+        if (purpose === 'delete') ages.push(time.nowMs - listed.atMs);
+        return fetch(input, init);
+      },
+    });
+    const [killSwitch, pace] = [new KillSwitch(), new DeletePace(() => api.nowMs())];
+    const parts = { api, config, lists: new Lists(api, config), killSwitch, pace, realNowMs: () => time.nowMs };
+    /** Words that were given and not taken back. */
+    const words = { left: 0 };
+    const submit = (word: () => void) =>
+      submitDelete(parts, {
+        ...deleteOrder('prod', ann?.traceIds ?? []),
+        lastWord: async () => {
+          await Promise.resolve();
+          word();
+          words.left += 1;
+        },
+        notSent: () => {
+          words.left -= 1;
+        },
+      });
+    const left = (): number => {
+      sim.advance(10 * MINUTE_MS);
+      return sim.truth.allTraces().length;
+    };
+    return { sim, time, killSwitch, ages, words, submit, left };
+  }
+
+  test('P19: a bulk delete whose turn comes long after its list is listed again', async () => {
+    const { time, ages, words, submit, left } = await start(20, 160);
+    let waits = true;
+    await submit(() => {
+      if (waits) time.nowMs += 3 * MINUTE_MS;
+      waits = false;
+    });
+    expect([ages, words.left, left()]).toEqual([[0], 1, 1600]);
+  });
+
+  test('P19: what the second list shows of others stops it', async () => {
+    const { sim, time, killSwitch, ages, submit, left } = await start(20, 160);
+    const end = submit(() => {
+      time.nowMs += 3 * MINUTE_MS;
+      sim.habits.set({ dropFilterKeys: [{ name: 'trace_unique_id', on: ['/api/traces/list/'] }] });
+    });
+    await expect(end).rejects.toMatchObject({ reason: 'rejected' });
+    expect(killSwitch.tripped).not.toBeNull();
+    expect([ages, left()]).toEqual([[], 1620]);
+  });
+
+  test('P19: single deletes that take their time are listed again in between', async () => {
+    const { time, ages, words, submit, left } = await start(12, 5);
+    await submit(() => {
+      time.nowMs += MINUTE_MS;
+    });
+    expect(ages).toHaveLength(12);
+    expect(Math.max(...ages)).toBeLessThanOrEqual(2 * MINUTE_MS);
+    expect([words.left, left()]).toEqual([12, 50]);
+  });
+
+  test.each([
+    [20, 160],
+    [3, 5],
+  ])(
+    'P19, P26: turns that keep coming too late send nothing, and the lane comes back (%i traces)',
+    async (mine, others) => {
+      const { time, ages, words, submit, left } = await start(mine, others);
+      const end = submit(() => {
+        time.nowMs += 3 * MINUTE_MS;
+      });
+      await expect(end).rejects.toMatchObject({ reason: 'throttled', partlyDone: false });
+      expect([ages, words.left, left()]).toEqual([[], 0, 10 * others + mine]);
+    },
+  );
 });
 
 describe('large orders', () => {

@@ -20,9 +20,9 @@ const SPEED = 500;
 const idle = (): void => undefined;
 const UNKNOWN = '0123456789abcdef0123456789abcdef';
 
-type Given = Partial<RespanConnectionInput> & { readonly log?: StoreLog };
+type Given = Partial<RespanConnectionInput> & { readonly log?: StoreLog; readonly fetch?: typeof fetch };
 
-function connect(sim: RespanSimulator, clock: Clock, { log, ...given }: Given = {}): TraceStore {
+function connect(sim: RespanSimulator, clock: Clock, { log, fetch: send, ...given }: Given = {}): TraceStore {
   const config = connectionSchema.parse({
     store: 'respan',
     baseUrl: sim.url,
@@ -33,7 +33,11 @@ function connect(sim: RespanSimulator, clock: Clock, { log, ...given }: Given = 
     callsPerMinute: 600,
     ...given,
   });
-  return openStore('test', config, { clock, ...(log === undefined ? {} : { log }) });
+  return openStore('test', config, {
+    clock,
+    ...(log === undefined ? {} : { log }),
+    ...(send === undefined ? {} : { fetch: send }),
+  });
 }
 
 const BOTH = ['customer_identifier', 'metadata.user_id'];
@@ -324,16 +328,57 @@ describe('reads', () => {
     expect((await failure(found)).reason).toBe('contract-broken');
   });
 
-  test.each([0, 1])('P3: a dropped key is found out where nobody else is (finder %i)', async (index) => {
+  // Windows end a week ahead: the last range of a week lies wholly in the future, where a dropped filter finds nothing either.
+  test.each([{}, { maxWindow: 7 }, { maxWindow: 3660 }] as const)(
+    'P3: nor is it believed that the summary counts of a person no more than of the controls (%j)',
+    async (given) => {
+      sim.seedPeople({ people: ['narrow'], tracesPerPerson: 1, key: 'metadata.user_id' });
+      const here = projects.filter(({ id }) => id === 'prod');
+      const key = 'metadata.user_id';
+      const counted = (from: TraceStore): Promise<Read> =>
+        from.finders[1]!.find({
+          projects: here,
+          terms: terms(['narrow'], [key]),
+          window: { fromMs: 0, toMs: T0 + 7 * DAY_MS },
+          controls: controls.filter(({ value }) => value.key === key),
+          progress: idle,
+        });
+      expect(tracesOf(await counted(connect(sim, clock, given)))).toHaveLength(1);
+      sim.habits.set({ dropFilterKeys: [{ name: 'metadata__user_id', on: ['/api/request-logs/summary/'] }] });
+      expect((await failure(counted(connect(sim, clock, given)))).reason).toBe('contract-broken');
+    },
+  );
+
+  test.each([
+    [0, {}],
+    [1, {}],
+    [0, { maxWindow: 7 }],
+    [1, { maxWindow: 7 }],
+  ] as const)('P3: a dropped key is found out where nobody else is (finder %i, %j)', async (index, given) => {
     sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] });
-    const found = connect(sim, clock).finders[index]!.find({
+    const found = connect(sim, clock, given).finders[index]!.find({
       projects: projects.filter(({ id }) => id === 'test'),
       terms: terms(['other-4', 'other-5'], ['customer_identifier']),
-      window,
+      window: { fromMs: 0, toMs: T0 + 7 * DAY_MS },
       controls: [],
       progress: idle,
     });
     expect((await failure(found)).reason).toBe('contract-broken');
+  });
+
+  test('P3: what was tried in a span that holds nothing says nothing of another', async () => {
+    const narrow = connect(sim, clock);
+    const found = (fromMs: number): Promise<Read> =>
+      narrow.finders[0]!.find({
+        projects: projects.filter(({ id }) => id === 'test'),
+        terms: terms(['other-4', 'other-5'], ['customer_identifier']),
+        window: { fromMs, toMs: T0 + 7 * DAY_MS },
+        controls: [],
+        progress: idle,
+      });
+    sim.habits.set({ dropFilterKeys: [{ name: 'customer_identifier' }] });
+    expect((await found(T0 + DAY_MS)).rows).toEqual([]);
+    expect((await failure(found(0))).reason).toBe('contract-broken');
   });
 
   test('P3: dropped after the canary, it is seen by the rows that nobody asked for', async () => {
@@ -485,6 +530,57 @@ describe('reads', () => {
     expect(error).toMatchObject({ reason: 'gone' });
     expect(error.advice).toContain('"live"');
   });
+
+  test('P9: environments that hold logs and are left out are named, by one call in a while', async () => {
+    const asks = (): number => sim.ledger.entries.filter(({ route }) => route.includes('request-logs/list')).length;
+    const moving = { realMs: Date.now(), virtualMs: T0, speed: SPEED };
+    const narrow = connect(sim, moving, { environments: ['prod'] });
+    const leftOut = async (from = narrow): Promise<unknown> => {
+      const found = await from.controls({
+        projects: projects.filter(({ id }) => id === 'prod'),
+        terms: terms(['x']),
+        window,
+        want: 2,
+        exclude: () => false,
+        progress: idle,
+      });
+      return [found.leftOut?.map(({ id, type, why }) => [id, type, why]), found.unreachable];
+    };
+    const why = 'holds logs, and the config leaves it out: not searched';
+    expect(await leftOut()).toEqual([[['test', 'ENVIRONMENT', why]], undefined]);
+    const from = asks();
+    expect(await leftOut()).toEqual([[['test', 'ENVIRONMENT', why]], undefined]);
+    const again = asks() - from;
+    moving.virtualMs += 6 * MINUTE_MS;
+    await leftOut();
+    expect(asks() - from - again).toBe(again + 1);
+    expect(await leftOut(connect(sim, clock))).toEqual([[], undefined]);
+    // Nor is a range asked for that is wider than the server takes.
+    const wide = sim.ledger.entries.length;
+    expect(await leftOut(connect(sim, clock, { environments: ['prod'], maxWindow: 30 }))).toEqual([
+      [['test', 'ENVIRONMENT', why]],
+      undefined,
+    ]);
+    const widths = sim.ledger.entries.slice(wide).map(({ window: of }) => (of === null ? 0 : of.endMs - of.startMs));
+    expect(Math.max(...widths)).toBeLessThanOrEqual(30 * DAY_MS);
+    expect(narrow.traits.limits.join()).toContain('latest 1,000 logs');
+  });
+
+  test.each([400, 403, 404])(
+    'P9: a server that does not say so (%i) is on record, and holds nothing up',
+    async (status) => {
+      const refusing: typeof fetch = (input, init) =>
+        new Request(input, init).url.includes('all_envs')
+          ? Promise.resolve(new Response('{}', { status }))
+          : fetch(input, init);
+      const found = await findControls(connect(sim, clock, { fetch: refusing }));
+      expect(found.controls.length).toBeGreaterThan(1);
+      expect([found.leftOut, found.unreachable?.map(({ why }) => why)]).toEqual([
+        undefined,
+        ['the store did not say which other environments hold logs'],
+      ]);
+    },
+  );
 
   test('wrong keys, refusals and blips are told apart', async () => {
     expect(await failure(find(0, ['x'], connect(sim, clock, { apiKey: 'wrong' })))).toMatchObject({

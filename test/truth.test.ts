@@ -624,6 +624,34 @@ describe('what a single read makes of the store', () => {
     });
   });
 
+  test('P9: the record of each plan and read names the projects that were left out, and what could not be asked', async () => {
+    const at = new ScriptedStore([rowOf('own', 'u_42'), ...OTHERS]);
+    const aside = (name: string, why: string) => ({ id: name, name, type: 'ENVIRONMENT', why });
+    const more = { leftOut: [aside('stage', 'not in the config')], unreachable: [aside('of u_42', 'no answer')] };
+    const controls: typeof at.store.controls = async (query) => ({ ...(await at.store.controls(query)), ...more });
+    await LaneSteps.over({ ...at.store, controls }, async (steps) => {
+      const plan = await steps.resolve();
+      await steps.remove(plan.book);
+      at.rows = OTHERS;
+      await steps.verify(plan.book);
+      more.leftOut = [];
+      await steps.verify(plan.book);
+      const { lanes } = await steps.recorded();
+      const told = (lanes['prod']?.entries ?? []).flatMap(({ entry }) =>
+        entry.kind === 'plan' || entry.kind === 'read' ? [entry.projects] : [],
+      );
+      // What names the person is withheld (P31).
+      const withheld = expect.stringContaining('withheld');
+      const unreachable = [{ ...aside('', 'no answer'), id: withheld, name: withheld }];
+      const stage = aside('stage', 'not in the config');
+      expect(told.map((projects) => [projects?.excluded, projects?.unreachable])).toEqual([
+        [[stage], unreachable],
+        [[stage], unreachable],
+        [[], unreachable],
+      ]);
+    });
+  });
+
   test('P9: rows of the manifest that stand in a trace outside the projects examined are not followed there', async () => {
     const at = new ScriptedStore([rowOf('own', 'u_42'), ...OTHERS], { deletesBy: 'row' });
     const lookup = at.store.lookups[0]!;

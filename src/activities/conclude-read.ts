@@ -91,7 +91,7 @@ export async function conclude(
     counted,
     why: answer.why,
     cleanReads,
-    projects: recordedProjects({ examined: reader.recordableProjects() }),
+    projects: recordedProjects(reader.allProjects()),
     reports: reader.reports.map(recordedRead),
     ...recordedErasures(deps.keys, ending.receipts),
     controls: reader.tally(),

@@ -7,6 +7,7 @@ import {
   StoreError,
   THREAD_KIND,
   type Control,
+  type ControlsFound,
   type Copy,
   type Finder,
   type Located,
@@ -15,6 +16,7 @@ import {
   type PersonValue,
   type Progress,
   type Project,
+  type ProjectAside,
   type Read,
   type ReadReport,
   type Row,
@@ -24,6 +26,7 @@ import {
   type TraceRef,
   type Window,
 } from '../stores/port.ts';
+import type { recordedProjects } from '../evidence/record.ts';
 import { subjectDigest } from '../vault/keys.ts';
 import type { LaneDeps } from './deps.ts';
 import { recentDigest } from './recent-digest.ts';
@@ -104,6 +107,8 @@ export class Reader {
   silentProjects = 0;
   /** See `ControlsFound`. */
   notProvenBeforeMs: number | null = null;
+  /** Projects that the latest choice of controls noticed and nothing examines. */
+  private aside: Pick<ControlsFound, 'leftOut' | 'unreachable'> = {};
   private threadControls: readonly Control[] = [];
   private readonly loose = new Map<string, LooseRow>();
   private readonly deps: LaneDeps;
@@ -147,6 +152,7 @@ export class Reader {
     this.reports.push(...found.reports);
     this.controls = spread(found.controls, MOST_CONTROLS);
     this.notProvenBeforeMs = found.notProvenBeforeMs ?? null;
+    this.aside = found;
     this.silentProjects = found.silent.filter(({ holdsRuns }) => holdsRuns).length;
   }
 
@@ -383,13 +389,30 @@ export class Reader {
 
   /** The projects as the record may tell them: one that is named after the person goes by its id alone (P31). */
   recordableProjects(): readonly Project[] {
+    return this.projects.map((project) => this.withheld(project));
+  }
+
+  /** The same, with those that are not examined (P9). */
+  allProjects(): Parameters<typeof recordedProjects>[0] {
+    const { leftOut = [], unreachable = [] } = this.aside;
+    const aside = (project: ProjectAside): ProjectAside => {
+      const told = this.withheld(project);
+      // Where the store has no other id than the name, that would tell it.
+      return project.id === project.name ? { ...told, id: told.name } : told;
+    };
+    return {
+      examined: this.recordableProjects(),
+      excluded: leftOut.map(aside),
+      unreachable: unreachable.map(aside),
+    };
+  }
+
+  private withheld<P extends Project>(project: P): P {
     const plain = (text: string): string => text.normalize('NFC').toLowerCase();
     const spellings = [...this.variants.values()].flatMap((of) => [...of].map(plain));
-    return this.projects.map((project) =>
-      spellings.some((spelling) => plain(project.name).includes(spelling))
-        ? { ...project, name: '(withheld: it names the person)' }
-        : project,
-    );
+    return spellings.some((spelling) => plain(project.name).includes(spelling))
+      ? { ...project, name: '(withheld: it names the person)' }
+      : project;
   }
 
   /** Largest distance between the store's clock and ours, milliseconds; null when it sent no date. */

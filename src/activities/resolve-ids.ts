@@ -230,7 +230,7 @@ async function resolve(deps: LaneDeps, input: ResolveInput, run: StepRun): Promi
     store: store.traits.store,
     versions: { lethe: deps.version, node: process.version, connector: deps.version },
     clock: recordedClock(deps.clock),
-    projects: recordedProjects({ examined: reader.recordableProjects() }),
+    projects: recordedProjects(reader.allProjects()),
     searched: Object.fromEntries(Object.entries(searched).map(([kind, keys]) => [kind, [...keys]])),
     finders: store.finders.map(({ name }) => name),
     lookups: store.lookups.map(({ name }) => name),

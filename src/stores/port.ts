@@ -8,6 +8,11 @@ export interface Project {
   readonly type: string;
 }
 
+/** A project that is not examined, for the record. */
+export interface ProjectAside extends Project {
+  readonly why: string;
+}
+
 /** A value found under one of the keys that the connection's config names for a kind of identifier. */
 export interface PersonValue {
   readonly kind: string;
@@ -240,6 +245,13 @@ export interface ControlsFound {
    * (P10). Absent: nothing speaks against their seeing all.
    */
   readonly notProvenBeforeMs?: number;
+  /**
+   * Projects that hold traces and that the config leaves out, as far as the store lets them be noticed (P9); they are not
+   * examined. Absent: the store's own list of projects tells all.
+   */
+  readonly leftOut?: readonly ProjectAside[];
+  /** What could not be asked about projects at all. Absent: nothing. */
+  readonly unreachable?: readonly ProjectAside[];
   readonly reports: readonly ReadReport[];
 }
 

@@ -55,7 +55,7 @@ export async function check(parts: FinderParts): Promise<readonly CheckItem[]> {
     });
   }
   await part('other environments', async () => {
-    const others = (await environmentsInUse(api, tally, window)).filter((name) => !config.environments.includes(name));
+    const others = (await environmentsInUse(parts, tally)).filter((name) => !config.environments.includes(name));
     if (others.length === 0)
       return { level: 'ok', text: 'the latest logs of all environments lie in the configured ones' };
     return { level: 'problem', text: `logs lie in ${others.join(', ')} too, which the config leaves out` };

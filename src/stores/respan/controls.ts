@@ -7,9 +7,11 @@ import { instantOf } from '../values.ts';
 import { CUSTOMER_KEY } from './finders.ts';
 import type { FinderParts } from './finders.ts';
 import { maxWindowMs, mustReachMs } from './config.ts';
+import { environmentsLeftOut } from './environments.ts';
 import { LOGS_ROUTE, TRACES_ROUTE } from './lists.ts';
 import type { Log } from './schemas.ts';
 import { personsOf, rowOfLog } from './schemas.ts';
+import type { Shared } from './shared.ts';
 import { PAGE_SIZE } from './traits.ts';
 
 /** Calls spent on the logs of one environment. */
@@ -32,6 +34,8 @@ export interface ControlParts extends FinderParts {
   readonly probedUntilMs: Map<string, number>;
   /** When reads were last seen to reach back far enough, virtual epoch milliseconds. */
   readonly reached: { atMs: number };
+  /** Which environments hold logs. */
+  readonly inUse: Shared;
 }
 
 /**
@@ -81,10 +85,12 @@ export async function findControls(
     if (!speaks) silent.push({ projectId: environment, holdsRuns: logs.size > 0 });
   }
   const notProvenBeforeMs = shortReach(parts, oldestMs, oldestOfOthersMs);
+  const aside = await environmentsLeftOut(parts, tally);
   return {
     controls,
     silent,
     ...(notProvenBeforeMs === null ? {} : { notProvenBeforeMs }),
+    ...aside,
     reports: [tally.report('controls', window)],
   };
 }

@@ -1,12 +1,15 @@
 import { z } from 'zod';
+import { MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Tally } from '../api.ts';
 import { StoreError } from '../port.ts';
-import type { Progress, Project, Window } from '../port.ts';
+import type { ControlsFound, Progress, Project, ProjectAside } from '../port.ts';
 import { unique } from '../rows.ts';
 import type { RespanApi } from './api.ts';
 import type { RespanConnection } from './config.ts';
+import { maxWindowMs } from './config.ts';
 import type { Lists } from './lists.ts';
 import { LOGS_ROUTE } from './lists.ts';
+import type { Shared } from './shared.ts';
 
 /** The backend's own choices (vendor's MCP server, `lib/production/params.ts`): these exist even when they are empty. */
 const KNOWN: readonly string[] = ['prod', 'stage', 'test'];
@@ -40,10 +43,41 @@ export async function environments(
   return config.environments.map((name) => ({ id: name, name, type: 'ENVIRONMENT' }));
 }
 
+/** How long it is used which environments hold logs, virtual milliseconds: one call for all who read meanwhile. */
+const IN_USE_MS = 5 * MINUTE_MS;
+
+/**
+ * Environments that hold logs and that the config leaves out, as far as the latest logs show: for the record, which says
+ * what was not examined (P9). A server that refuses this one question hides nothing of what is searched.
+ */
+export async function environmentsLeftOut(
+  { api, config, lists, inUse }: { api: RespanApi; config: RespanConnection; lists: Lists; inUse: Shared },
+  tally: Tally,
+): Promise<Pick<ControlsFound, 'leftOut' | 'unreachable'>> {
+  const aside = (name: string, why: string): ProjectAside => ({ id: name, name, type: 'ENVIRONMENT', why });
+  try {
+    const used = await inUse.get('environments', IN_USE_MS, () => environmentsInUse({ api, config, lists }, tally));
+    const others = used.filter((name) => !config.environments.includes(name));
+    return { leftOut: others.map((name) => aside(name, 'holds logs, and the config leaves it out: not searched')) };
+  } catch (error) {
+    // A wrong key is the trouble of every call, and told as such by the others.
+    const refused =
+      error instanceof StoreError && (['gone', 'rejected'].includes(error.reason) || error.status === 403);
+    if (!refused) throw error;
+    return { unreachable: [aside('(others)', 'the store did not say which other environments hold logs')] };
+  }
+}
+
 const anyLogsSchema = z.object({ results: z.array(z.object({ environment: z.string() })) });
 
-/** Environments among the latest logs of the whole organisation. */
-export async function environmentsInUse(api: RespanApi, tally: Tally, window: Window): Promise<readonly string[]> {
+/** Environments among the latest logs of the whole organisation; of the latest days, where a call takes no more. */
+export async function environmentsInUse(
+  { api, config, lists }: { api: RespanApi; config: RespanConnection; lists: Lists },
+  tally: Tally,
+): Promise<readonly string[]> {
+  const widthMs = maxWindowMs(config);
+  const nowMs = api.nowMs();
+  const window = widthMs === null ? lists.allTime() : { fromMs: nowMs - widthMs, toMs: nowMs };
   const { results } = await api.call(
     tally,
     {
@@ -55,6 +89,7 @@ export async function environmentsInUse(api: RespanApi, tally: Tally, window: Wi
         ['all_envs', 'true'],
         ['page', '1'],
         ['page_size', String(SAMPLE)],
+        ['sort_by', '-timestamp'],
         ['include_fields', 'unique_id,environment'],
       ],
       body: { filters: {} },
@@ -62,5 +97,6 @@ export async function environmentsInUse(api: RespanApi, tally: Tally, window: Wi
     },
     anyLogsSchema,
   );
-  return unique(results.map(({ environment }) => environment)).filter((name) => /^[a-z0-9_-]{1,64}$/i.test(name));
+  const printable = (name: string): string => (/^[a-z0-9_-]{1,64}$/i.test(name) ? name : '(unprintable)');
+  return unique(results.map(({ environment }) => printable(environment)));
 }

@@ -149,12 +149,17 @@ export class Lists {
       return total;
     };
     const tiles = this.tiles(query.window);
-    await this.#canary(tally, SUMMARY_ROUTE, query, async (narrow) =>
-      count(tiles.at(-1) ?? query.window, narrow as Narrowing<LogField>),
-    );
-    let total = 0;
-    for (const window of tiles) total += await count(window, query.narrow);
-    return total;
+    const ask = (window: Window, impossible: Narrowing<LogField | TraceField>): Promise<number> =>
+      count(window, impossible as Narrowing<LogField>);
+    return this.#withCanary(tally, SUMMARY_ROUTE, query, { tiles, ask }, async (brought) => {
+      let total = 0;
+      for (const window of tiles) {
+        const here = await count(window, query.narrow);
+        brought(window, here);
+        total += here;
+      }
+      return total;
+    });
   }
 
   /**
@@ -244,60 +249,101 @@ export class Lists {
       throw this.#api.broken(tally, `POST ${list.route}`, what);
     };
     const tiles = this.tiles(query.window);
-    if (narrow !== null) {
-      await this.#canary(tally, list.route, { environment, narrow }, async (impossible) => {
-        const { rows } = await page(tiles.at(-1) ?? query.window, impossible as Narrowing<Field>, 1, 1);
-        return rows.length;
-      });
-    }
-    const all = new Map<string, Row>();
-    if (query.onePageOf !== undefined) {
-      for (const window of query.newestFirst === true ? [...tiles].reverse() : tiles) {
-        const { rows } = await page(window, narrow, 1, query.onePageOf);
-        checked(rows);
-        tally.rows += rows.length;
+    const read = async (brought: Brought): Promise<readonly Row[]> => {
+      const all = new Map<string, Row>();
+      if (query.onePageOf !== undefined) {
+        for (const window of query.newestFirst === true ? [...tiles].reverse() : tiles) {
+          const { rows } = await page(window, narrow, 1, query.onePageOf);
+          checked(rows);
+          brought(window, rows.length);
+          tally.rows += rows.length;
+          for (const row of rows) all.set(list.idOf(row), row);
+          if (all.size >= query.onePageOf) break;
+        }
+        return [...all.values()];
+      }
+      for (const window of tiles) {
+        const rows = await this.#api.pages(
+          tally,
+          `POST ${list.route}`,
+          async (cursor) => {
+            const found = await page(window, narrow, Number(cursor ?? '1'), PAGE_SIZE);
+            checked(found.rows);
+            return found;
+          },
+          list.idOf,
+          true,
+        );
+        brought(window, rows.length);
         for (const row of rows) all.set(list.idOf(row), row);
-        if (all.size >= query.onePageOf) break;
       }
       return [...all.values()];
-    }
-    for (const window of tiles) {
-      const rows = await this.#api.pages(
-        tally,
-        `POST ${list.route}`,
-        async (cursor) => {
-          const found = await page(window, narrow, Number(cursor ?? '1'), PAGE_SIZE);
-          checked(found.rows);
-          return found;
-        },
-        list.idOf,
-        true,
-      );
-      for (const row of rows) all.set(list.idOf(row), row);
-    }
-    return [...all.values()];
+    };
+    if (narrow === null) return read(() => undefined);
+    const ask = async (window: Window, impossible: Narrowing<LogField | TraceField>): Promise<number> => {
+      const { rows } = await page(window, impossible as Narrowing<Field>, 1, 1);
+      return rows.length;
+    };
+    return this.#withCanary(tally, list.route, { environment, narrow }, { tiles, ask }, read);
   }
 
   /**
-   * Asks for a value that nobody has, unless that was done with the same field, list and environment a moment ago.
+   * Reads, and asks for a value that nobody has, unless that was done with the same field, list and environment a moment
+   * ago. That it finds nothing proves something only where there is something: a range in the future is empty with or
+   * without a filter. So it is asked of all time where one call takes that, before anything else; else, afterwards, of the
+   * range that brought most. Where nothing came none is needed: a dropped filter only brings more.
    *
-   * @throws StoreError `contract-broken` when anything is found.
+   * @throws StoreError `contract-broken` when the value is found.
    */
-  async #canary(
+  async #withCanary<T>(
     tally: Tally,
     route: string,
     { environment, narrow }: { readonly environment: string; readonly narrow: Narrowing<LogField | TraceField> },
-    ask: (impossible: Narrowing<LogField | TraceField>) => Promise<number>,
-  ): Promise<void> {
+    {
+      tiles,
+      ask,
+    }: {
+      readonly tiles: readonly Window[];
+      readonly ask: (window: Window, impossible: Narrowing<LogField | TraceField>) => Promise<number>;
+    },
+    read: (brought: Brought) => Promise<T>,
+  ): Promise<T> {
     const shape = JSON.stringify([route, narrow.field, environment]);
-    await this.#canaries.get(shape, CANARY_MS, async () => {
-      const found = await ask({ field: narrow.field, values: [`lethe-impossible-${randomUUID()}`] });
-      if (found === 0) return;
-      const advice = 'a value that nobody has was found: the store drops this filter, and no answer to it can be used';
-      throw this.#api.broken(tally, `POST ${route}`, advice);
+    const canary = (window: Window): Promise<void> =>
+      this.#canaries.get(shape, CANARY_MS, async () => {
+        const found = await ask(window, { field: narrow.field, values: [`lethe-impossible-${randomUUID()}`] });
+        if (found === 0) return;
+        const advice =
+          'a value that nobody has was found: the store drops this filter, and no answer to it can be used';
+        throw this.#api.broken(tally, `POST ${route}`, advice);
+      });
+    const whole = this.#allTimeOf(tiles);
+    if (whole !== null) {
+      await canary(whole);
+      return read(() => undefined);
+    }
+    const counts = new Map<Window, number>();
+    const answer = await read((window, count) => {
+      if (count > 0) counts.set(window, count);
     });
+    const [fullest] = [...counts].reduce<[Window | null, number]>(
+      (most, one) => (one[1] > most[1] ? one : most),
+      [null, 0],
+    );
+    if (fullest !== null) await canary(fullest);
+    return answer;
+  }
+
+  /** The only one of these ranges, when it holds whatever there is by now. */
+  #allTimeOf([first, ...more]: readonly Window[]): Window | null {
+    if (first === undefined || more.length > 0) return null;
+    const holdsAll = first.fromMs <= Date.parse(this.#config.startDate) && first.toMs >= this.#api.nowMs();
+    return holdsAll ? first : null;
   }
 }
+
+/** Told how many rows a range brought. */
+type Brought = (window: Window, count: number) => void;
 
 /** Ids must be equal; values of people may differ as a store that ignores case would make them (P15 is the caller's). */
 function carries(value: unknown, field: LogField | TraceField, wanted: ReadonlySet<string>): boolean {

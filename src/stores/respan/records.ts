@@ -1,4 +1,3 @@
-import { MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Tally } from '../api.ts';
 import type { HttpAnswer } from '../http.ts';
 import type { KillSwitch } from '../kill-switch.ts';
@@ -9,13 +8,8 @@ import type { RespanConnection } from './config.ts';
 import type { Customers } from './customers.ts';
 import { plain } from './customers.ts';
 import type { Lists } from './lists.ts';
-import { isOwn } from './shared.ts';
+import { isOwn, MOST_AGE_MS, TooLate } from './shared.ts';
 
-/**
- * Oldest look that a deletion may follow, real milliseconds: a simulated clock may make minutes of the time that a call
- * takes, and no look would ever be young enough.
- */
-const MOST_AGE_MS = 2 * MINUTE_MS;
 /** Records looked at together: about as many as can be deleted within a minute after the look. */
 const MOST_TOGETHER = 50;
 
@@ -39,9 +33,6 @@ export interface RecordErasureParts {
   /** Real epoch milliseconds. */
   readonly nowMs: () => number;
 }
-
-/** Thrown at the last word when the look is too old by then. Reaches nobody. */
-class TooLate extends Error {}
 
 /**
  * Erases customer records, each by a call with its identifier in the path. An older page of the vendor says that a

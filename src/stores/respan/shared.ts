@@ -1,5 +1,6 @@
 import type { Clock } from '../../erasure/clock.ts';
 import { virtualNow } from '../../erasure/clock.ts';
+import { MINUTE_MS } from '../../erasure/rhythm.ts';
 import type { Tally } from '../api.ts';
 import { StoreError } from '../port.ts';
 
@@ -10,6 +11,15 @@ const MOST_KEPT = 10_000;
  * those who wait for it had made their next call.
  */
 const LEAST_KEPT_MS = 100;
+
+/**
+ * Oldest look that a deletion may follow, real milliseconds: a simulated clock may make minutes of the time that a call
+ * takes, and no look would ever be young enough.
+ */
+export const MOST_AGE_MS = 2 * MINUTE_MS;
+
+/** Thrown at the last word when the look is too old by then. Reaches nobody. */
+export class TooLate extends Error {}
 
 /** Whether an error is about the one who made the call: told to stop, or without a turn for now. Others may try. */
 export function isOwn(error: unknown): boolean {

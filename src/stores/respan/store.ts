@@ -36,7 +36,11 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
   const reading = { api, config, lists, customers, counts: new Shared(parts.clock) };
   const records = new RecordErasure({ config, lists, customers, killSwitch, nowMs: Date.now });
   const pace = new DeletePace(nowMs);
-  const memory = { probedUntilMs: new Map<string, number>(), reached: { atMs: Number.NEGATIVE_INFINITY } };
+  const memory = {
+    probedUntilMs: new Map<string, number>(),
+    reached: { atMs: Number.NEGATIVE_INFINITY },
+    inUse: new Shared(parts.clock),
+  };
 
   return {
     traits: traitsOf(rhythmOf(config), config.legacySpanDelete),
@@ -51,6 +55,6 @@ export function openRespan(config: RespanConnection, parts: RespanParts): TraceS
     copies: (traces, rows, progress) => findCopies(reading, traces, rows, progress),
     lookupCopies: (copies, progress) => lookAgain(reading, copies, progress),
     eraseCopies: (copies, lastWord, progress) => eraseCopies({ ...reading, records }, copies, lastWord, progress),
-    submit: (order) => submitDelete({ api, config, lists, killSwitch, pace }, order),
+    submit: (order) => submitDelete({ api, config, lists, killSwitch, pace, realNowMs: Date.now }, order),
   };
 }

@@ -14,6 +14,7 @@ import type { Lists, Scope } from './lists.ts';
 import { scopeParams, TRACES_ROUTE } from './lists.ts';
 import type { Trace } from './schemas.ts';
 import { bulkDeleteSchema } from './schemas.ts';
+import { MOST_AGE_MS, TooLate } from './shared.ts';
 import { STORE_MATCH_GUARD } from './traits.ts';
 
 const BULK_ROUTE = '/api/traces/bulk-delete/';
@@ -35,6 +36,9 @@ const FEW = 5;
  */
 const MOST_SINGLY = 100;
 
+/** So often a delete is listed anew because its turn came too late after the list; then its step makes room for others. */
+const MOST_LISTS = 5;
+
 /** Around a trace's own span when it is deleted by a window of its own. */
 const SLACK_MS = 1000;
 
@@ -44,6 +48,15 @@ export interface SubmitParts {
   readonly lists: Lists;
   readonly killSwitch: KillSwitch;
   readonly pace: DeletePace;
+  /** Real epoch milliseconds. */
+  readonly realNowMs: () => number;
+}
+
+/** What a list showed just before a delete. */
+interface Listed {
+  readonly traces: readonly Trace[];
+  /** When it had been read to its end, real epoch milliseconds. */
+  readonly atMs: number;
 }
 
 /**
@@ -51,8 +64,9 @@ export interface SubmitParts {
  *
  * This store drops filter keys that it does not know, in its bulk delete too, and what is gone is gone. Before a bulk
  * delete the very same filter, range and environment is listed to the end and must bring nothing but ids of the order
- * (P19). That shows nothing about the moment after. So a bulk delete only leaves where a filter dropped right then would
- * do nothing to anybody else:
+ * (P19). A call may wait minutes for its turn: what was listed longer than two of them ago is listed again, before a single
+ * delete too. None of it shows anything about the moment after. So a bulk delete only leaves where a filter dropped right
+ * then would do nothing to anybody else:
  *
  * - in an environment of well over 1,000 traces, over all time: without its filter the call would match them all, and more
  *   than 1,000 matches are refused as a whole by the store itself (docs, "bulk delete traces");
@@ -72,19 +86,21 @@ export async function submitDelete(parts: SubmitParts, order: DeleteOrder): Prom
   const end = pace.begin(order.projectId, ids.length);
   const sender = new Sender(parts, tally, order);
   try {
-    if (ids.length > FEW && (await isLarge(parts, tally, scope))) {
+    // Whether the environment is large may have changed as well while the turn was waited for.
+    await inTime(async () => {
+      if (ids.length <= FEW || !(await isLarge(parts, tally, scope))) {
+        assertFew(ids);
+        await sender.oneByOne(ids, scope, await sender.listed(ids, scope));
+        return;
+      }
       const listed = await sender.listed(ids, scope);
       // Of some the traces list may show nothing while their spans are still there: the bulk delete matches what it shows.
-      const there = new Set(listed.map((trace) => trace.trace_unique_id));
+      const there = new Set(listed.traces.map((trace) => trace.trace_unique_id));
       const hidden = ids.filter((id) => !there.has(id));
       assertFew(hidden);
-      if (listed.length > 0) await sender.bulk(ids, scope);
-      await sender.oneByOne(hidden);
-    } else {
-      assertFew(ids);
-      await sender.listed(ids, scope);
-      await sender.oneByOne(ids);
-    }
+      if (there.size > 0) await sender.bulk(ids, scope, listed);
+      await sender.oneByOne(hidden, scope, listed);
+    });
     return sender.receipt();
   } catch (error) {
     throw sender.acknowledged ? partlyDone(error) : error;
@@ -104,6 +120,29 @@ async function isLarge({ config, lists, pace }: SubmitParts, tally: Tally, scope
   if (await lists.hasTraces(tally, scope, least)) return true;
   pace.noteFewer(environment, least);
   return false;
+}
+
+/**
+ * Lists and deletes, anew as often as the list is too old when the turn of the delete has come.
+ *
+ * @throws StoreError `throttled` when the turns keep coming too late: the lane comes back later.
+ */
+async function inTime(listAndDelete: () => Promise<void>): Promise<void> {
+  for (let lists = 0; lists < MOST_LISTS; lists += 1) {
+    try {
+      await listAndDelete();
+      return;
+    } catch (error) {
+      if (!(error instanceof TooLate)) throw error;
+    }
+  }
+  throw new StoreError({
+    reason: 'throttled',
+    route: 'delete',
+    status: null,
+    requestId: null,
+    advice: 'the turn of a delete kept coming so late that what was read before it was too old; goes on by itself',
+  });
 }
 
 /** @throws StoreError `rejected` */
@@ -148,18 +187,31 @@ class Sender {
     return this.#answers.length > 0;
   }
 
-  /** The last thing before a delete leaves. */
-  readonly #lastWord = async (): Promise<void> => {
-    await this.#order.lastWord();
-    this.#allowed = true;
-  };
+  /**
+   * The last thing before a delete leaves, which must not be long after the list that it relies on.
+   *
+   * @throws TooLate when it is.
+   */
+  #lastWord({ atMs }: Listed): () => Promise<void> {
+    const isOld = (): boolean => this.#parts.realNowMs() - atMs > MOST_AGE_MS;
+    return async () => {
+      // The turn may have been waited for, and so may the word itself.
+      if (isOld()) throw new TooLate();
+      await this.#order.lastWord();
+      if (isOld()) {
+        this.#order.notSent?.();
+        throw new TooLate();
+      }
+      this.#allowed = true;
+    };
+  }
 
   /**
    * The traces that a filter on these ids shows now.
    *
    * @throws StoreError `rejected`, with the kill switch tripped, when it shows any other.
    */
-  async listed(ids: readonly string[], scope: Scope): Promise<readonly Trace[]> {
+  async listed(ids: readonly string[], scope: Scope): Promise<Listed> {
     const traces = await this.#parts.lists.traces(this.#tally, {
       ...scope,
       narrow: { field: 'trace_unique_id', values: ids },
@@ -173,7 +225,7 @@ class Sender {
     for (const { trace_unique_id: id, start_time: start, end_time: end } of traces) {
       this.#note(id, instantOf(start), instantOf(end));
     }
-    return traces;
+    return { traces, atMs: this.#parts.realNowMs() };
   }
 
   #note(id: string, ...instants: readonly (number | null)[]): void {
@@ -183,8 +235,12 @@ class Sender {
     if (known.length > 0) this.#ranges.set(id, { fromMs: Math.min(...known), toMs: Math.max(...known) });
   }
 
-  /** Just after `listed` with the same ids and scope. */
-  async bulk(ids: readonly string[], scope: Scope): Promise<void> {
+  /**
+   * Just after `listed` with the same ids and scope.
+   *
+   * @throws TooLate, and nothing has left, when it is not just after.
+   */
+  async bulk(ids: readonly string[], scope: Scope, listed: Listed): Promise<void> {
     const { api } = this.#parts;
     const call = {
       method: 'POST',
@@ -193,7 +249,7 @@ class Sender {
       body: bulkDeleteBody(ids),
       shape: 'any',
       read: false,
-      lastWord: this.#lastWord,
+      lastWord: this.#lastWord(listed),
     } as const;
     try {
       const { data, answer } = await api.answer(this.#tally, call, bulkDeleteSchema);
@@ -212,22 +268,36 @@ class Sender {
     }
   }
 
-  /** Each by the call with its id in the path. Ids that other environments use too are left out: it names none. */
-  async oneByOne(ids: readonly string[]): Promise<void> {
+  /**
+   * Each by the call with its id in the path. Ids that other environments use too are left out: it names none.
+   *
+   * @param listed a list of at least these ids, in this scope.
+   */
+  async oneByOne(ids: readonly string[], scope: Scope, listed: Listed): Promise<void> {
     if (ids.length === 0) return;
-    const elsewhere = await this.#inOtherEnvironments(ids);
+    let elsewhere = await this.#inOtherEnvironments(ids);
     if (this.#parts.config.maxWindow !== undefined) await this.#spansOf(ids);
-    for (const id of ids) {
-      const segment = elsewhere.has(id) ? null : pathSegment(id);
-      try {
-        await (segment === null ? this.#inItsOwnRange(id) : this.#one(segment, this.#rangeFor(id)));
-      } catch (error) {
-        if (!(error instanceof StoreError) || error.reason !== 'rejected') throw error;
-        // Said to be refused, it would count as never sent.
-        if (this.#parts.killSwitch.tripped !== null || this.#named.has(id)) throw error;
-        this.#refused.push(id);
-        this.#refusal ??= error;
-      }
+    let latest = listed;
+    for (const [at, id] of ids.entries()) {
+      let tries = 0;
+      await inTime(async () => {
+        tries += 1;
+        if (tries > 1) {
+          elsewhere = await this.#inOtherEnvironments(ids.slice(at));
+          // Last of all, as its age is what counts.
+          latest = await this.listed(ids.slice(at), scope);
+        }
+        const segment = elsewhere.has(id) ? null : pathSegment(id);
+        try {
+          await (segment === null ? this.#inItsOwnRange(id) : this.#one(segment, this.#rangeFor(id), latest));
+        } catch (error) {
+          if (!(error instanceof StoreError) || error.reason !== 'rejected') throw error;
+          // Said to be refused, it would count as never sent.
+          if (this.#parts.killSwitch.tripped !== null || this.#named.has(id)) throw error;
+          this.#refused.push(id);
+          this.#refusal ??= error;
+        }
+      });
     }
   }
 
@@ -251,7 +321,7 @@ class Sender {
     }
   }
 
-  async #one(segment: string, window: Window): Promise<void> {
+  async #one(segment: string, window: Window, listed: Listed): Promise<void> {
     const { api } = this.#parts;
     const answer = await api.send(this.#tally, {
       method: 'DELETE',
@@ -260,7 +330,7 @@ class Sender {
       query: scopeParams({ environment: this.#order.projectId, window }),
       shape: 'any',
       read: false,
-      lastWord: this.#lastWord,
+      lastWord: this.#lastWord(listed),
     });
     this.#answers.push(answer);
     this.#count(
@@ -283,8 +353,9 @@ class Sender {
       const alone =
         traces.every((one) => one.trace_unique_id === id) &&
         spans.every((one) => one.trace_unique_id === id || one.trace_unique_id === null);
-      if (alone && (await this.listed([id], scope)).length === 1) {
-        await this.bulk([id], scope);
+      const listed = alone ? await this.listed([id], scope) : null;
+      if (listed?.traces.length === 1) {
+        await this.bulk([id], scope, listed);
         return;
       }
     }

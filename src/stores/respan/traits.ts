@@ -84,6 +84,7 @@ export function copyMapOf(legacySpanDelete: boolean): readonly CopyTrait[] {
 
 /** What no call of the API can show. */
 const LIMITS: readonly string[] = [
+  'The API lists no environments. Those that the config leaves out are not searched; the record names those of them (excluded) to which some of the latest 1,000 logs of the organisation belong, as far as the server shows these. Any other is not noticed.',
   'Absence means: not readable through the API with this key, in the environments of the config. Physical removal, which happens at later merges, backups and object storage cannot be shown.',
   'Identifiers are found in the spellings searched. Customer identifiers are cut at 254 characters by the store: longer ones are refused, one of exactly that length is ambiguous.',
   'The traces list knows the customer of the root span alone, and no metadata. Metadata, thread and custom identifiers are searched through the logs list, and a second time only by the total that the logs summary counts.',
