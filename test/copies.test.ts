@@ -217,7 +217,9 @@ describe('copies', () => {
     world.sim.ledger.reset();
     const end = await world.eraseToEnd();
     expect(end.status).toBe('verified');
-    const calls = world.sim.ledger.list({ family: 'deletes' }).filter(({ route }) => route.includes('/examples/delete'));
+    const calls = world.sim.ledger
+      .list({ family: 'deletes' })
+      .filter(({ route }) => route.includes('/examples/delete'));
     expect(calls.map(({ ids }) => ids)).toEqual([[copied.examples[PERSON]], [copied.examples[PERSON]]]);
     expect(end.connections[CONNECTION]?.copies).toMatchObject({ found: 4, erased: 4 });
     expect(await left(world.sim, copied, PERSON, ours)).toEqual(NONE);

@@ -54,6 +54,8 @@ export interface ErasureCase {
   readonly end: Verdict;
   /** Kinds of the exceptions at the end, in any order. Default: none. */
   readonly exceptions?: readonly string[];
+  /** Kinds that may be among them as well. Default: none. */
+  readonly mayAdd?: readonly string[];
   /**
    * Why a copy that the store lets us erase by itself may be seen again by the last look at it: then it is left to a
    * person, rightly. Default: it may not.
@@ -301,7 +303,7 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
     },
   },
   {
-    name: 'P1 P5: a finder that loses sight of a kept trace makes reads prove nothing, and is given up in the end by name',
+    name: 'P5: a finder that loses sight of a kept trace makes reads prove nothing, until it shows it again',
     decorate: (store, isOn) => ({
       ...store,
       finders: store.finders.map((finder, index) => ({
@@ -321,14 +323,17 @@ export const ERASURE_CASES: readonly ErasureCase[] = [
       await act.gone(act.traces);
       act.switchOn();
     },
+    until: says('inconclusive'),
     end: 'verified-with-exceptions',
-    exceptions: ['shared', 'single-path'],
+    exceptions: ['shared'],
+    // On a fast clock a day may be over before the kit has healed the store: then the finder has been given up.
+    mayAdd: ['single-path'],
     copyMayStay: 'what stays of the person brings it back',
     check: async (act, lane, { requestId }) => {
       expect(lane.traces).toMatchObject({ matched: 5, verifiedAbsent: 4, shared: 1 });
       const { entries = [] } = (await act.world.record(requestId)).lanes[CONNECTION] ?? {};
       const doubts = entries.filter(({ entry }) => entry.kind === 'read' && entry.answer === 'inconclusive');
-      expect(doubts.length).toBeGreaterThanOrEqual(12);
+      expect(doubts.length).toBeGreaterThanOrEqual(3);
     },
   },
   {
@@ -582,7 +587,7 @@ async function performOn(
   });
   const lane = laneOf(status);
   const erasable = store.traits.copyMap.some((copy) => copy.erasable === true);
-  const mayBe = one.copyMayStay !== undefined && erasable ? ['manual-copies'] : [];
+  const mayBe = [...(one.copyMayStay !== undefined && erasable ? ['manual-copies'] : []), ...(one.mayAdd ?? [])];
   const exceptions = status.exceptions.map(({ kind }) => kind).filter((kind) => !mayBe.includes(kind));
   const conversation = one.conversationStays === true && harness.keepsConversations === true ? ['manual-copies'] : [];
   expect(exceptions.sort()).toEqual([...(one.exceptions ?? []), ...conversation].sort());
