@@ -18,7 +18,7 @@ import {
 import { connectionStatus, newLane } from '../src/erasure/lane.ts';
 import { HOUR_MS } from '../src/erasure/rhythm.ts';
 import type { ConnectionStatus, RequestStatus } from '../src/erasure/status.ts';
-import { CONNECTION, World } from './support/world.ts';
+import { CONNECTION, World, type WorldOptions } from './support/world.ts';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const CANARY = 'canary-7f3a@example.org';
@@ -86,13 +86,17 @@ afterEach(async () => {
 async function notifying(
   title: string,
   answer: (delivery: Delivery, nth: number) => { status: number; location?: string },
-  options: { readonly events?: EventKind[]; readonly speed?: number; readonly policy?: ConfigInput['policy'] } = {},
+  options: Pick<WorldOptions, 'speed' | 'start'> & {
+    readonly events?: EventKind[];
+    readonly policy?: ConfigInput['policy'];
+  } = {},
 ): Promise<readonly [World, Receiver]> {
   const to = await Receiver.start(answer);
   receiver = to;
   const { events, policy } = options;
   world = await World.start(title, {
     ...(options.speed === undefined ? {} : { speed: options.speed }),
+    ...(options.start === undefined ? {} : { start: options.start }),
     config: (base) => ({
       ...base,
       ...(policy === undefined ? {} : { policy }),
@@ -335,6 +339,8 @@ describe('webhooks', () => {
     const [at, to] = await notifying('flag', () => ({ status: 200 }), {
       events: ['flagged', 'overdue'],
       speed: 20_000,
+      // A Friday so long ago that by the real clock everything is overdue from the beginning.
+      start: Date.UTC(2024, 10, 29, 20),
     });
     at.seed(['u_42', 'u_7', 'u_8'], 2);
     at.sim.habits.set({ keyRevoked: 401 });

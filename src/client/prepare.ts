@@ -106,6 +106,7 @@ export function prepareRequest(request: EraseRequest, config: LetheConfig, keys:
         : { aftercareDays: config.policy.aftercareDays }),
       ...(config.notify === null ? {} : { notify: config.notify.events }),
       statusWithinMs: STATUS_WITHIN_MS,
+      ...(config.clock === null ? {} : { clock: config.clock }),
     },
     scope: {
       requestId,

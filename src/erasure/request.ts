@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Clock } from './clock.ts';
 import type { EventKind } from './events.ts';
 import { LAWS, type Deadlines } from './law.ts';
 import { QUOTES_IDENTIFIER, quotesIdentifier } from './quoting.ts';
@@ -202,4 +203,9 @@ export interface EraseInput {
    * change is written at once.
    */
   readonly statusWithinMs?: number;
+  /**
+   * The simulated clock of whoever started it, until a worker's answer tells that of the worker. Absent: none, or an earlier
+   * release started it.
+   */
+  readonly clock?: NonNullable<Clock>;
 }

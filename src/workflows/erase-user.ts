@@ -395,7 +395,7 @@ class EraseUser {
   }
 
   private clock(): Clock {
-    return this.lanes.find(({ state }) => state.clock !== null)?.state.clock ?? null;
+    return this.lanes.find(({ state }) => state.clock !== null)?.state.clock ?? this.input.clock ?? null;
   }
 
   private listen(): void {
