@@ -194,8 +194,8 @@ export const MUTATIONS: readonly BrokenHabit[] = [
   {
     name: 'pages of numbers are read once only, whatever vanishes meanwhile',
     file: 'src/stores/respan/lists.ts',
-    from: 'list.idOf,\n        true,',
-    to: 'list.idOf,\n        false,',
+    from: 'list.idOf,\n          true,',
+    to: 'list.idOf,\n          false,',
     store: 'respan',
     level: 'at the port',
   },

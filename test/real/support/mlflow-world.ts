@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { expect } from '@jest/globals';
 import { imbalances } from '../../../src/erasure/ledger.ts';
+import { DAY_MS } from '../../../src/erasure/rhythm.ts';
 import type { RequestStatus } from '../../../src/erasure/status.ts';
 import { connectionSchema, openStore } from '../../../src/stores/registry.ts';
 import { Wire } from '../../conformance/wire.ts';
@@ -33,6 +34,8 @@ export async function startMlflowWorld(
   const accept = options.accept ?? ['run-data', 'database-remains'];
   const held: { wire?: Wire } = {};
   const world = await World.start(title, {
+    // What real clients write has today's date, which must not be after the request's.
+    start: Date.now() + DAY_MS,
     speed: SPEED,
     ready: (clock) => {
       const wire = new Wire(withVirtualDate(fetch, clock), clock, {
