@@ -46,6 +46,9 @@ export async function environments(
 /** How long it is used which environments hold logs, virtual milliseconds: one call for all who read meanwhile. */
 const IN_USE_MS = 5 * MINUTE_MS;
 
+/** Real milliseconds at least: it is a page of a thousand rows, and a fast clock would have it read all the time. */
+const LEAST_IN_USE_MS = 10_000;
+
 /**
  * Environments that hold logs and that the config leaves out, as far as the latest logs show: for the record, which says
  * what was not examined (P9). A server that refuses this one question hides nothing of what is searched.
@@ -56,7 +59,8 @@ export async function environmentsLeftOut(
 ): Promise<Pick<ControlsFound, 'leftOut' | 'unreachable'>> {
   const aside = (name: string, why: string): ProjectAside => ({ id: name, name, type: 'ENVIRONMENT', why });
   try {
-    const used = await inUse.get('environments', IN_USE_MS, () => environmentsInUse({ api, config, lists }, tally));
+    const look = (): Promise<readonly string[]> => environmentsInUse({ api, config, lists }, tally);
+    const used = await inUse.get('environments', IN_USE_MS, look, LEAST_IN_USE_MS);
     const others = used.filter((name) => !config.environments.includes(name));
     return { leftOut: others.map((name) => aside(name, 'holds logs, and the config leaves it out: not searched')) };
   } catch (error) {

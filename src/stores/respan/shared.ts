@@ -40,9 +40,10 @@ export class Shared {
 
   /**
    * @param forMs how long an answer is used after it came, virtual milliseconds.
+   * @param leastMs and so many real ones at least, where a simulated clock makes less of it.
    * @throws whatever `make` throws; an error that is another asker's own makes this one ask by himself.
    */
-  async get<T>(key: string, forMs: number, make: () => Promise<T>): Promise<T> {
+  async get<T>(key: string, forMs: number, make: () => Promise<T>, leastMs = LEAST_KEPT_MS): Promise<T> {
     for (;;) {
       const known = this.#kept.get(key);
       if (known === undefined || known.untilMs <= virtualNow(this.#clock)) break;
@@ -58,7 +59,7 @@ export class Shared {
     this.#kept.set(key, mine);
     try {
       const made = await answer;
-      mine.untilMs = virtualNow(this.#clock) + Math.max(forMs, LEAST_KEPT_MS * (this.#clock?.speed ?? 0));
+      mine.untilMs = virtualNow(this.#clock) + Math.max(forMs, leastMs * (this.#clock?.speed ?? 0));
       return made;
     } catch (error) {
       if (this.#kept.get(key) === mine) this.#kept.delete(key);
