@@ -539,6 +539,14 @@ describe('what a single read makes of the store', () => {
       return { at, second, store: { ...at.store, finders: [first, second] } };
     }
 
+    /** Plans and deletes; only what is kept is left then. */
+    async function deleted(steps: LaneSteps, at: ScriptedStore): Promise<Awaited<ReturnType<LaneSteps['resolve']>>> {
+      const plan = await steps.resolve();
+      await steps.remove(plan.book);
+      at.rows = [...both, ...OTHERS];
+      return plan;
+    }
+
     async function disagreements(steps: LaneSteps): Promise<readonly (readonly string[])[]> {
       const { lanes } = await steps.recorded();
       return (lanes['prod']?.entries ?? []).flatMap(({ entry }) =>
@@ -549,9 +557,7 @@ describe('what a single read makes of the store', () => {
     test('P5: a read proves nothing while one does not show a kept trace any more that the other shows', async () => {
       const { at, second, store } = twoFinders();
       await LaneSteps.over(store, async (steps) => {
-        const plan = await steps.resolve();
-        await steps.remove(plan.book);
-        at.rows = [...both, ...OTHERS];
+        const plan = await deleted(steps, at);
         second.blind = true;
         const read = await steps.verify(plan.book);
         expect(read).toMatchObject({ kind: 'inconclusive', counted: false, cleanReads: 0, resubmit: false });
@@ -582,9 +588,7 @@ describe('what a single read makes of the store', () => {
       const { at, second, store } = twoFinders();
       await LaneSteps.over(store, async (steps) => {
         second.blind = true;
-        const plan = await steps.resolve();
-        await steps.remove(plan.book);
-        at.rows = [...both, ...OTHERS];
+        const plan = await deleted(steps, at);
         expect(await steps.verify(plan.book)).toMatchObject({ kind: 'clean', counted: true });
         const differ = [expect.stringMatching(/^finders disagree/)];
         expect(await disagreements(steps)).toEqual([differ, differ]);
@@ -594,9 +598,7 @@ describe('what a single read makes of the store', () => {
     test('P1 P5: one that has lost sight for good is given up in the end: only one way of searching is left', async () => {
       const { at, second, store } = twoFinders();
       await LaneSteps.over(store, async (steps) => {
-        const plan = await steps.resolve();
-        await steps.remove(plan.book);
-        at.rows = [...both, ...OTHERS];
+        const plan = await deleted(steps, at);
         second.blind = true;
         expect(await steps.verify(plan.book, { unproven: 11 })).toMatchObject({ kind: 'inconclusive' });
         const read = await steps.verify(plan.book, { unproven: 12 });
@@ -612,9 +614,7 @@ describe('what a single read makes of the store', () => {
     test('P5: a look after the end proves nothing either', async () => {
       const { at, second, store } = twoFinders();
       await LaneSteps.over(store, async (steps) => {
-        const plan = await steps.resolve();
-        await steps.remove(plan.book);
-        at.rows = [...both, ...OTHERS];
+        const plan = await deleted(steps, at);
         const read = await steps.verify(plan.book, { cleanReads: 1 });
         expect(read.verdict).toBe('verified-with-exceptions');
         expect(await steps.look(read.book)).toMatchObject({ kind: 'clean' });

@@ -60,7 +60,7 @@ export class SpentCalls {
   }
 
   /**
-   * Counts a call that is about to leave. It is on the disk when this returns.
+   * Counts a call that is about to leave. It is on the disk when this returns, unless the disk takes nothing.
    *
    * @returns what must be called when it has ended.
    */
